@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"statequake/fixtures/services"
+	"statequake/runtime/core"
+	"statequake/runtime/node"
+)
+
+// planted are the faults of the reference runtime that --bug switches on.
+var planted = map[string]core.Bugs{
+	"":                   {},
+	"ack-before-journal": {AckBeforeJournal: true},
+	"no-fence":           {NoFence: true},
+	"double-apply":       {DoubleApply: true},
+	"dirty-read":         {DirtyRead: true},
+}
+
+const drainTime = 10 * time.Second
+
+func serveCmd() *cobra.Command {
+	var cfg node.Config
+	var members, ack, bug string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run one node of the reference runtime",
+		Long: `Run one node of the reference runtime in the foreground.
+
+Every member is started with the same --members and --shards. A node that is
+started again on the same data directory takes part where it left off. SIGTERM
+hands its shards over before it ends.`,
+		Example: `  statequake serve --node n1 --data /tmp/n1 --members n1=127.0.0.1:7001/127.0.0.1:7101
+  curl -d '{"item":"tea","quantity":2}' http://127.0.0.1:7001/v1/entities/cart/42/add`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if cfg.Members, err = parseMembers(members); err != nil {
+				return fmt.Errorf("--members: %w", err)
+			}
+			if _, ok := cfg.Members[cfg.Name]; !ok {
+				return fmt.Errorf("--node %q is not in --members %q", cfg.Name, members)
+			}
+			if ack != "durable" && ack != "memory" {
+				return fmt.Errorf("--ack %q: have durable, memory", ack)
+			}
+			var ok bool
+			if cfg.Bugs, ok = planted[bug]; !ok {
+				return fmt.Errorf("--bug %q is unknown", bug)
+			}
+			if cfg.Shards < 1 || cfg.Shards > 1024 {
+				return fmt.Errorf("--shards %d: must be 1 to 1024", cfg.Shards)
+			}
+			cfg.Memory, cfg.Types = ack == "memory", services.All()
+			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+			return serve(cmd.Context(), cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Name, "node", "n1", "name of this node")
+	f.StringVar(&cfg.Dir, "data", "data", "data directory")
+	f.StringVar(&members, "members", "n1=127.0.0.1:7001/127.0.0.1:7101", "all nodes: NAME=API_ADDRESS/STORE_ADDRESS, separated by commas")
+	f.StringVar(&ack, "ack", "durable", "when a command is acknowledged: durable (a majority has fsynced it) or memory")
+	f.DurationVar(&cfg.Window, "window", 500*time.Millisecond, "with --ack memory: oldest unflushed command with which it still acknowledges early")
+	f.IntVar(&cfg.Shards, "shards", 16, "number of shards; the same for the life of the data")
+	f.StringVar(&bug, "bug", "", "misbehave on purpose: ack-before-journal, no-fence, double-apply, dirty-read")
+	f.DurationVar(&cfg.StoreDelay, "store-delay", 0, "make every flush take this much longer")
+	return cmd
+}
+
+func parseMembers(s string) (map[string]node.Peer, error) {
+	members := map[string]node.Peer{}
+	for part := range strings.SplitSeq(s, ",") {
+		name, addrs, ok1 := strings.Cut(part, "=")
+		api, store, ok2 := strings.Cut(addrs, "/")
+		if !ok1 || !ok2 || name == "" {
+			return nil, fmt.Errorf("%q is not NAME=API_ADDRESS/STORE_ADDRESS", part)
+		}
+		for _, addr := range []string{api, store} {
+			if _, _, err := net.SplitHostPort(addr); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		if _, twice := members[name]; twice {
+			return nil, fmt.Errorf("%s stands twice", name)
+		}
+		members[name] = node.Peer{API: api, Store: store}
+	}
+	return members, nil
+}
+
+func serve(ctx context.Context, cfg node.Config) error {
+	ctx, cancel := untilSignal(ctx)
+	defer cancel()
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	listener, err := net.Listen("tcp", cfg.Members[cfg.Name].API)
+	if err != nil {
+		return fmt.Errorf("listen for the API: %w", err)
+	}
+	n, err := node.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: n.Handler(), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	cfg.Log.Info("up", "node", cfg.Name, "api", listener.Addr().String())
+	select {
+	case err = <-failed:
+	case err = <-n.Failed():
+		err = fmt.Errorf("store: %w", err)
+	case <-ctx.Done():
+		drain, cancel := context.WithTimeout(context.Background(), drainTime)
+		defer cancel()
+		n.Drain(drain)
+		if err = server.Shutdown(drain); err == nil {
+			<-failed
+		}
+	}
+	n.Close()
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}

@@ -1,0 +1,177 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"statequake/runtime/core"
+)
+
+// Limits of the API.
+const (
+	maxArgs  = 1 << 20 // bytes of a command's arguments
+	maxReply = 8 << 20 // bytes of a reply that is forwarded
+	maxName  = 256     // bytes of a key or an op
+)
+
+// Handler is the node's HTTP API.
+func (n *Node) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/entities/{type}/{key}/{command}", n.serveCommand)
+	mux.HandleFunc("GET /v1/cluster", n.serveCluster)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", n.serveReady)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+func (n *Node) serveCommand(w http.ResponseWriter, r *http.Request) {
+	typ := r.PathValue("type")
+	a := n.command(w, r, typ)
+	if _, known := n.types[typ]; !known {
+		typ = "unknown"
+	}
+	n.metrics.commands.WithLabelValues(typ, strconv.Itoa(a.status)).Inc()
+	if a.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, a.status, a.body)
+}
+
+// command reads a request, has it executed and returns the answer.
+func (n *Node) command(w http.ResponseWriter, r *http.Request, typ string) answer {
+	if _, ok := n.types[typ]; !ok {
+		return refuse(http.StatusNotFound, "none", "unknown entity type %q", typ)
+	}
+	key, op := r.PathValue("key"), r.Header.Get(opHeader)
+	if len(key) > maxName || len(op) > maxName {
+		return refuse(http.StatusBadRequest, "none", "key or op is longer than %d bytes", maxName)
+	}
+	if op == "" {
+		op = strconv.FormatUint(rand.Uint64(), 36)
+	}
+	args, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxArgs))
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return refuse(http.StatusRequestEntityTooLarge, "none", "arguments are longer than %d bytes", maxArgs)
+	case err != nil:
+		return refuse(http.StatusBadRequest, "none", "read arguments: %v", err)
+	case len(args) > 0 && !json.Valid(args):
+		return refuse(http.StatusBadRequest, "none", "arguments are not JSON")
+	}
+	c := core.Command{Op: op, ID: core.ID{Type: typ, Key: key}, Name: r.PathValue("command"), Args: args}
+	return n.execute(r.Context(), c, r.Header.Get(forwardedHeader) != "")
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		status, data = http.StatusInternalServerError, []byte(`{"error":"the reply does not encode","effect":"unknown"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	w.WriteHeader(status)
+	w.Write(data)
+}
+
+// Cluster is the reply to GET /v1/cluster: what the node asked knows.
+type Cluster struct {
+	Node        string         `json:"node"`
+	StoreLeader string         `json:"store_leader"`
+	Members     []MemberStatus `json:"members"`
+	Shards      []ShardStatus  `json:"shards"`
+	Shard       *int           `json:"shard,omitempty"` // of the entity asked for
+	Owner       string         `json:"owner,omitempty"` // of that shard
+}
+
+// MemberStatus is one member of the cluster. Live is false if it is suspected.
+type MemberStatus struct {
+	Node string `json:"node"`
+	Addr string `json:"addr"`
+	Live bool   `json:"live"`
+}
+
+// ShardStatus is one shard. State is serving or claiming for shards of the node
+// that was asked, owned or released for others, free if nobody ever owned it.
+type ShardStatus struct {
+	Shard int    `json:"shard"`
+	Owner string `json:"owner"`
+	Epoch int64  `json:"epoch"`
+	State string `json:"state"`
+}
+
+func (n *Node) serveCluster(w http.ResponseWriter, r *http.Request) {
+	c := n.Cluster()
+	if typ, key := r.URL.Query().Get("type"), r.URL.Query().Get("key"); typ != "" {
+		shard := ShardOf(typ, key, n.cfg.Shards)
+		c.Shard, c.Owner = &shard, c.Shards[shard].Owner
+	}
+	writeJSON(w, http.StatusOK, c)
+}
+
+// Cluster tells what this node knows of the cluster.
+func (n *Node) Cluster() Cluster {
+	r := n.routes.Load()
+	c := Cluster{Node: n.cfg.Name, StoreLeader: n.store.Leader()}
+	for name, m := range r.members {
+		c.Members = append(c.Members, MemberStatus{Node: name, Addr: m.Addr, Live: m.Live})
+	}
+	slices.SortFunc(c.Members, func(a, b MemberStatus) int {
+		if a.Node < b.Node {
+			return -1
+		}
+		return 1
+	})
+	for _, s := range n.shards {
+		o := r.owners[s.id]
+		st := ShardStatus{Shard: s.id, Owner: o.Node, Epoch: o.Revision, State: "owned"}
+		switch {
+		case o.Revision == 0:
+			st.State = "free"
+		case o.Released:
+			st.State = "released"
+		case o.Node == n.cfg.Name && n.serves(s):
+			st.State = "serving"
+		case o.Node == n.cfg.Name:
+			st.State = "claiming"
+		}
+		c.Shards = append(c.Shards, st)
+	}
+	return c
+}
+
+// serveReady says whether commands can be expected to work here: the store
+// answered within the last second and every shard has an owner that serves, as
+// far as this node knows.
+func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
+	r := n.routes.Load()
+	c := n.Cluster()
+	problem := ""
+	switch {
+	case n.draining.Load():
+		problem = "draining"
+	case r.owners == nil || n.now()-r.at > time.Second:
+		problem = "the store does not answer"
+	case c.StoreLeader == "":
+		problem = "the store has no leader"
+	}
+	for _, s := range c.Shards {
+		if problem == "" && (s.State != "serving" && s.State != "owned" || !r.members[s.Owner].Live) {
+			problem = "shard " + strconv.Itoa(s.Shard) + " is " + s.State
+		}
+	}
+	if problem != "" {
+		http.Error(w, problem, http.StatusServiceUnavailable)
+		return
+	}
+	io.WriteString(w, "ready\n")
+}

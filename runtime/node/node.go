@@ -1,0 +1,359 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"statequake/runtime/core"
+	"statequake/runtime/entity"
+	"statequake/runtime/journal"
+)
+
+// The times of ownership. A read is served only within lease of the start of
+// the last confirmation; a successor waits out lease after its claim.
+const (
+	lease          = 500 * time.Millisecond
+	confirmEvery   = 100 * time.Millisecond
+	lookPause      = 20 * time.Millisecond // between two looks, however many ask for one
+	beatEvery      = 200 * time.Millisecond
+	silenceLimit   = 800 * time.Millisecond // without a beat, while the store answers
+	dialEvery      = 50 * time.Millisecond  // is the peer's process there at all
+	storeTimeout   = 400 * time.Millisecond // one read or beat
+	settleTime     = 2 * time.Second        // a node must have been alive for this long to be given shards
+	formationTime  = 3 * time.Second        // a new cluster waits this long for all members before others stand in
+	checkpointFrom = 2000                   // records in a shard's journal
+	deadline       = 30 * time.Second       // of a command, at most
+)
+
+// Peer is where a member of the cluster listens.
+type Peer struct {
+	API   string // host:port of the HTTP API
+	Store string // host:port of the store's traffic
+}
+
+// Config of a node.
+type Config struct {
+	Name       string
+	Dir        string          // data directory, created if missing
+	Members    map[string]Peer // by name, this node included; the same on every node
+	Shards     int             // the same on every node, fixed for the life of the data
+	Types      []entity.Type
+	Memory     bool          // acknowledge from memory
+	Window     time.Duration // of Memory
+	Bugs       core.Bugs
+	StoreDelay time.Duration // makes every flush take this much longer
+	Log        *slog.Logger
+}
+
+// Node is one running node. Its methods are safe for concurrent use.
+type Node struct {
+	cfg    Config
+	log    *slog.Logger
+	types  map[string]entity.Type
+	store  *journal.Store
+	client *http.Client
+	base   time.Time // zero of the node's monotonic clock
+
+	shards   []*shard
+	flush    chan struct{} // something has gathered
+	look     chan struct{} // read the owners now
+	routes   atomic.Pointer[routes]
+	draining atomic.Bool
+	metrics  *metrics
+
+	// Kept by the ownership loop alone.
+	lastView   time.Duration
+	heard      map[string]*heard
+	refused    sync.Map // name -> int, consecutive refused dials
+	firstView  time.Duration
+	handingOff atomic.Int32
+
+	ctx  context.Context // ends when the node is closed
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// shard is a node's side of one shard.
+type shard struct {
+	id int
+
+	mu        sync.Mutex
+	machine   *core.Shard // nil unless it is served here
+	head      core.Head   // where its journal starts
+	epoch     int64       // claimed here; 0 if none
+	confirmed time.Duration
+	claiming  bool
+	releasing bool
+	idle      *sync.Cond // signalled when a flush has ended
+}
+
+// heard is what the ownership loop knows of a member.
+type heard struct {
+	revision  int64
+	silence   time.Duration // since its last beat, counted only while the store answers
+	beating   bool          // a beat was seen since it was last suspected
+	since     time.Duration // beating since
+	suspected bool
+}
+
+// routes is where commands go. changed is closed when newer routes exist.
+type routes struct {
+	owners  map[int]journal.Owner
+	members map[string]memberState
+	at      time.Duration
+	changed chan struct{}
+}
+
+type memberState struct {
+	Addr string
+	Live bool
+}
+
+// Open starts the member of the store and the node's loops. It returns when the
+// member takes part in the cluster, or when ctx ends.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Log.With("node", cfg.Name), base: time.Now(),
+		types: map[string]entity.Type{}, heard: map[string]*heard{},
+		flush: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		client:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}},
+		metrics: newMetrics(),
+	}
+	for _, t := range cfg.Types {
+		n.types[t.Name] = t
+	}
+	for i := range cfg.Shards {
+		s := &shard{id: i}
+		s.idle = sync.NewCond(&s.mu)
+		n.shards = append(n.shards, s)
+	}
+	peers := map[string]string{}
+	for name, p := range cfg.Members {
+		peers[name] = p.Store
+		n.heard[name] = &heard{}
+	}
+	n.routes.Store(&routes{changed: make(chan struct{})})
+	store, err := journal.Open(ctx, journal.Config{Node: cfg.Name, Dir: filepath.Join(cfg.Dir, "store"), Peers: peers, Logs: []string{"stderr"}})
+	if err != nil {
+		return nil, err
+	}
+	n.store = store
+	n.ctx, n.stop = context.WithCancel(context.Background())
+	for _, loop := range []func(){n.ownership, n.beats, n.flusher, n.maintenance} {
+		n.wg.Go(loop)
+	}
+	for name, p := range cfg.Members {
+		if name != cfg.Name {
+			n.wg.Go(func() { n.dial(name, p.API) })
+		}
+	}
+	n.wg.Go(func() { n.store.WatchOwners(n.ctx, n.look) })
+	return n, nil
+}
+
+// Failed delivers the error with which the store stopped on its own.
+func (n *Node) Failed() <-chan error { return n.store.Failed() }
+
+// now is the node's monotonic clock.
+func (n *Node) now() time.Duration { return time.Since(n.base) }
+
+// Drain hands every shard over to the other members, then returns; commands
+// are still taken and forwarded. It gives up when ctx ends.
+func (n *Node) Drain(ctx context.Context) {
+	n.draining.Store(true)
+	var wg sync.WaitGroup
+	for _, s := range n.shards {
+		if next := n.preferred(s.id, func(name string) bool { return name != n.cfg.Name && n.live(name) }); next != "" {
+			wg.Go(func() { n.release(ctx, s, next) })
+		}
+	}
+	wg.Wait()
+	// The successors must be serving before this node's listener closes.
+	for ctx.Err() == nil && n.ownsAny() {
+		select {
+		case <-n.routes.Load().changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// ownsAny tells whether the routes still lead some command here.
+func (n *Node) ownsAny() bool {
+	for _, o := range n.routes.Load().owners {
+		if o.Node == n.cfg.Name && len(n.cfg.Members) > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// Close stops the node at once. Shards that it still owns are taken over as
+// after a crash.
+func (n *Node) Close() {
+	n.stop()
+	for _, s := range n.shards {
+		n.depose(s)
+	}
+	n.wg.Wait()
+	n.store.Close()
+}
+
+func kick(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// beats tells the other members that this node is alive.
+func (n *Node) beats() {
+	for n.sleep(beatEvery) {
+		ctx, cancel := context.WithTimeout(n.ctx, storeTimeout)
+		if err := n.store.Beat(ctx, n.cfg.Name, journal.Member{Addr: n.cfg.Members[n.cfg.Name].API}); err != nil {
+			n.log.Debug("beat", "err", err)
+		}
+		cancel()
+	}
+}
+
+func (n *Node) sleep(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-n.ctx.Done():
+		return false
+	}
+}
+
+// maintenance keeps the store and the journals small.
+func (n *Node) maintenance() {
+	for n.sleep(time.Second) {
+		if err := errors.Join(n.store.Compact(n.ctx), n.store.Defragment()); err != nil {
+			n.log.Warn("maintenance", "err", err)
+		}
+		size, used := n.store.Size()
+		n.metrics.storeBytes.Set(float64(size))
+		n.metrics.storeUsedBytes.Set(float64(used))
+		for _, s := range n.shards {
+			if err := n.checkpoint(s); err != nil && n.ctx.Err() == nil {
+				n.log.Warn("checkpoint", "shard", s.id, "err", err)
+			}
+		}
+	}
+}
+
+// checkpoint stores the changed entities of a shard and cuts its journal off,
+// if the journal has grown long. Commands go on meanwhile.
+func (n *Node) checkpoint(s *shard) error {
+	s.mu.Lock()
+	m := s.machine
+	if m == nil || m.Backlog(s.head) < checkpointFrom {
+		s.mu.Unlock()
+		return nil
+	}
+	head, ids := m.Plan()
+	s.mu.Unlock()
+
+	var batch []journal.Checkpoint
+	var stored []core.Checkpoint
+	size := 0
+	write := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		if err := n.awaitDurable(s, m, stored); err != nil {
+			return err
+		}
+		if err := n.store.Store(n.ctx, s.id, m.Epoch(), batch); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		for _, c := range stored {
+			m.Stored(c.ID, c.Pos)
+		}
+		s.mu.Unlock()
+		batch, stored, size = nil, nil, 0
+		return nil
+	}
+	for _, id := range ids {
+		c, err := n.snapshot(s, m, id)
+		if err != nil {
+			return err
+		}
+		data, err := json.Marshal(c)
+		if err != nil {
+			return fmt.Errorf("encode checkpoint: %w", err)
+		}
+		batch, stored = append(batch, journal.Checkpoint{Type: id.Type, Key: id.Key, Data: data}), append(stored, c)
+		if size += len(data); size >= 1<<19 {
+			if err := write(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	data, err := json.Marshal(head)
+	if err != nil {
+		return fmt.Errorf("encode head: %w", err)
+	}
+	if err := n.store.Cut(n.ctx, s.id, m.Epoch(), head.Seq, data); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.machine == m {
+		s.head = head
+	}
+	s.mu.Unlock()
+	n.metrics.checkpoints.Inc()
+	return nil
+}
+
+// snapshot encodes one entity, loading it first if need be.
+func (n *Node) snapshot(s *shard, m *core.Shard, id core.ID) (core.Checkpoint, error) {
+	for {
+		s.mu.Lock()
+		if s.machine != m {
+			s.mu.Unlock()
+			return core.Checkpoint{}, journal.ErrDeposed
+		}
+		c, ok, out, err := m.Snapshot(id)
+		s.mu.Unlock()
+		n.deliver(s, m, out)
+		if ok || err != nil {
+			return c, err
+		}
+		if !n.sleep(5 * time.Millisecond) {
+			return core.Checkpoint{}, n.ctx.Err()
+		}
+	}
+}
+
+// awaitDurable returns when the records that the checkpoints hold are durable.
+func (n *Node) awaitDurable(s *shard, m *core.Shard, stored []core.Checkpoint) error {
+	var pos int64
+	for _, c := range stored {
+		pos = max(pos, c.Pos)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for m.DurablePos() < pos {
+		if s.machine != m {
+			return journal.ErrDeposed
+		}
+		s.idle.Wait()
+	}
+	return nil
+}
