@@ -1,0 +1,254 @@
+package core_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"statequake/runtime/core"
+	"statequake/runtime/entity"
+)
+
+// tally counts: add {"n":int} unless the sum would exceed 100, get.
+type tally struct {
+	entity.Witness
+	Sum int `json:"sum"`
+}
+
+func (t *tally) Handle(c entity.Command) (entity.Decision, error) {
+	var arg struct {
+		N int `json:"n"`
+	}
+	if err := c.Bind(&arg); err != nil {
+		return entity.Decision{}, err
+	}
+	switch {
+	case c.Name == "get":
+		return entity.Reply(t.Sum), nil
+	case c.Name != "add":
+		return entity.Decision{}, c.Unknown()
+	case t.Sum+arg.N > 100:
+		return entity.Reject("too much"), nil
+	}
+	return entity.Emit("added", arg, t.Sum+arg.N)
+}
+
+func (t *tally) Apply(e entity.Event) {
+	var arg struct {
+		N int `json:"n"`
+	}
+	if err := json.Unmarshal(e.Data, &arg); err != nil {
+		panic(err)
+	}
+	t.Sum += arg.N
+	t.Record(e.Op)
+}
+
+// disk is what survives a crash in the stories.
+type disk struct {
+	head        core.Head
+	journal     []core.Group
+	checkpoints map[core.ID]core.Checkpoint
+}
+
+// TestStories runs the files in testdata: a shard, its disk and the outputs,
+// told step by step.
+func TestStories(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		var (
+			s     *core.Shard
+			d     = disk{checkpoints: map[core.ID]core.Checkpoint{}}
+			cfg   core.Config
+			now   time.Duration
+			group core.Group
+			snap  []core.Checkpoint
+			cut   core.Head
+			out   strings.Builder
+		)
+		tell := func(o core.Output) {
+			for _, r := range o.Replies {
+				switch {
+				case r.Err != nil:
+					fmt.Fprintf(&out, "%v: %v\n", r.Ticket, r.Err)
+				default:
+					fmt.Fprintf(&out, "%v: %s at version %d\n", r.Ticket, r.Result, r.Version)
+				}
+			}
+			slices.SortFunc(o.Loads, func(a, b core.ID) int { return strings.Compare(a.Key, b.Key) })
+			for _, id := range o.Loads {
+				fmt.Fprintf(&out, "load %s\n", id.Key)
+			}
+		}
+		datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
+			out.Reset()
+			arg := func(name string) (v string) { td.MaybeScanArgs(t, name, &v); return v }
+			key := func() core.ID { return core.ID{Type: "tally", Key: arg("key")} }
+			switch td.Cmd {
+			case "recover": // recover epoch=1 [memory] [bug=NAME]
+				var epoch int64
+				td.ScanArgs(t, "epoch", &epoch)
+				cfg = core.Config{
+					Types:  map[string]entity.Type{"tally": {Name: "tally", New: func() entity.Entity { return &tally{} }}},
+					Memory: td.HasArg("memory"), Window: 500 * time.Millisecond, Lease: 500 * time.Millisecond,
+				}
+				switch arg("bug") {
+				case "ack-before-journal":
+					cfg.Bugs.AckBeforeJournal = true
+				case "no-fence":
+					cfg.Bugs.NoFence = true
+				case "double-apply":
+					cfg.Bugs.DoubleApply = true
+				case "dirty-read":
+					cfg.Bugs.DirtyRead = true
+				}
+				s = core.New(cfg, epoch, d.head, d.journal, now)
+			case "wait": // wait 100ms
+				pause, err := time.ParseDuration(td.CmdArgs[0].Key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				now += pause
+			case "submit": // submit op=a key=k add 5 | get
+				c := core.Command{Ticket: arg("op"), Op: arg("op"), ID: key(), Name: td.CmdArgs[2].Key}
+				if len(td.CmdArgs) > 3 {
+					c.Args = json.RawMessage(fmt.Sprintf(`{"n":%s}`, td.CmdArgs[3].Key))
+				}
+				tell(s.Submit(now, c))
+			case "loaded": // loaded key=k: the store's answer
+				var c *core.Checkpoint
+				if have, ok := d.checkpoints[key()]; ok {
+					c = &have
+				}
+				o, err := s.Loaded(now, key(), c)
+				if err != nil {
+					return err.Error()
+				}
+				tell(o)
+			case "load-failed":
+				tell(s.LoadFailed(key()))
+			case "gather":
+				g, ok := s.Gather()
+				if !ok {
+					return "nothing\n"
+				}
+				group = g
+				fmt.Fprintf(&out, "group %d of epoch %d:", g.Seq, g.Epoch)
+				for _, r := range g.Records {
+					fmt.Fprintf(&out, " %s", r.Op)
+				}
+				out.WriteString("\n")
+			case "commit": // the store has made the group durable, the shard is not told yet
+				data, err := core.EncodeGroup(group)
+				if err != nil {
+					t.Fatal(err)
+				}
+				g, err := core.DecodeGroup(data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.journal = append(d.journal, g)
+			case "durable":
+				tell(s.Durable())
+			case "confirm":
+				s.Confirmed(now)
+			case "close":
+				tell(s.Close())
+			case "depose":
+				tell(s.Depose())
+			case "plan":
+				var ids []core.ID
+				cut, ids = s.Plan()
+				fmt.Fprintf(&out, "cut at group %d, record %d;", cut.Seq, cut.Pos)
+				slices.SortFunc(ids, func(a, b core.ID) int { return strings.Compare(a.Key, b.Key) })
+				for _, id := range ids {
+					fmt.Fprintf(&out, " %s", id.Key)
+				}
+				out.WriteString("\n")
+			case "snapshot":
+				c, ok, o, err := s.Snapshot(key())
+				tell(o)
+				if err != nil {
+					return err.Error()
+				}
+				if ok {
+					snap = append(snap, c)
+					fmt.Fprintf(&out, "%s at record %d, durable up to %d\n", c.ID.Key, c.Pos, s.DurablePos())
+				}
+			case "store": // the snapshots are in the store and the journal is cut
+				for _, c := range snap {
+					d.checkpoints[c.ID] = c
+					s.Stored(c.ID, c.Pos)
+				}
+				snap = nil
+				d.head = cut
+				d.journal = slices.DeleteFunc(d.journal, func(g core.Group) bool { return g.Seq <= cut.Seq })
+			default:
+				t.Fatalf("unknown step %q", td.Cmd)
+			}
+			if out.Len() == 0 {
+				return "ok\n"
+			}
+			return out.String()
+		})
+	})
+}
+
+// TestDedupeLimit: an operation is forgotten exactly when DedupeLimit later
+// ones were executed on its entity.
+func TestDedupeLimit(t *testing.T) {
+	types := map[string]entity.Type{"tally": {Name: "tally", New: func() entity.Entity { return &tally{} }}}
+	s := core.New(core.Config{Types: types, Lease: time.Hour}, 1, core.Head{}, nil, 0)
+	id := core.ID{Type: "tally", Key: "k"}
+	submit := func(op string) {
+		s.Submit(0, core.Command{Ticket: op, Op: op, ID: id, Name: "add", Args: json.RawMessage(`{"n":0}`)})
+		if _, err := s.Loaded(0, id, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	records := func() int {
+		n := 0
+		for {
+			g, ok := s.Gather()
+			if !ok {
+				return n
+			}
+			n += len(g.Records)
+			s.Durable()
+		}
+	}
+	submit("first")
+	for i := range core.DedupeLimit - 1 {
+		submit(fmt.Sprint(i))
+	}
+	submit("first")
+	if n := records(); n != core.DedupeLimit {
+		t.Errorf("%d records; the retry of the oldest remembered op must not make one (limit %d)", n, core.DedupeLimit)
+	}
+	submit("one more")
+	submit("first")
+	if n := records(); n != 2 {
+		t.Errorf("%d records after the limit, want 2: the oldest op is forgotten", n)
+	}
+}
+
+// TestBadCheckpoint: a checkpoint that does not decode is an error, not an
+// empty entity.
+func TestBadCheckpoint(t *testing.T) {
+	types := map[string]entity.Type{"tally": {Name: "tally", New: func() entity.Entity { return &tally{} }}}
+	s := core.New(core.Config{Types: types, Lease: time.Hour}, 1, core.Head{}, nil, 0)
+	id := core.ID{Type: "tally", Key: "k"}
+	s.Submit(0, core.Command{Ticket: 1, Op: "a", ID: id, Name: "get"})
+	if _, err := s.Loaded(0, id, &core.Checkpoint{ID: id, State: json.RawMessage(`{"sum":"x"}`)}); err == nil {
+		t.Fatal("no error")
+	}
+	out := s.LoadFailed(id)
+	if len(out.Replies) != 1 || !errors.Is(out.Replies[0].Err, core.ErrLease) {
+		t.Fatalf("waiting command got %+v, want to be tried again", out.Replies)
+	}
+}
