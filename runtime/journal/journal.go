@@ -3,7 +3,7 @@
 // is embedded in the node.
 //
 // Every write of an owner is fenced by the revision of the shard's owner key:
-// that revision is the epoch. See DESIGN.md beside runtime/node.
+// that revision is the epoch. See runtime/DESIGN.md.
 package journal
 
 import (
