@@ -12,13 +12,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes of all subcommands.
+// Exit codes beside those of a verdict.
 const (
-	exitPass      = 0
-	exitViolation = 1
-	exitUnknown   = 2
-	exitError     = 3
-	exitMissed    = 4
+	exitPass  = 0
+	exitError = 3
 )
 
 // exit is an error that decides the exit code and has already been told.
@@ -44,7 +41,7 @@ error, 4 an expectation was missed.`,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(serveCmd())
+	root.AddCommand(runCmd(), checkCmd(), scenariosCmd(), systemsCmd(), serveCmd(), clusterCmd(), versionCmd())
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
 	var code exit

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +27,12 @@ var planted = map[string]core.Bugs{
 	"no-fence":           {NoFence: true},
 	"double-apply":       {DoubleApply: true},
 	"dirty-read":         {DirtyRead: true},
+}
+
+// plantedNames lists the planted bugs for messages.
+func plantedNames() string {
+	names := slices.Sorted(maps.Keys(planted))
+	return strings.Join(names[1:], ", ") // the first is ""
 }
 
 const drainTime = 10 * time.Second
@@ -56,7 +64,7 @@ hands its shards over before it ends.`,
 			}
 			var ok bool
 			if cfg.Bugs, ok = planted[bug]; !ok {
-				return fmt.Errorf("--bug %q is unknown", bug)
+				return fmt.Errorf("--bug %q: have %s", bug, plantedNames())
 			}
 			if cfg.Shards < 1 || cfg.Shards > 1024 {
 				return fmt.Errorf("--shards %d: must be 1 to 1024", cfg.Shards)
@@ -73,7 +81,7 @@ hands its shards over before it ends.`,
 	f.StringVar(&ack, "ack", "durable", "when a command is acknowledged: durable (a majority has fsynced it) or memory")
 	f.DurationVar(&cfg.Window, "window", 500*time.Millisecond, "with --ack memory: oldest unflushed command with which it still acknowledges early")
 	f.IntVar(&cfg.Shards, "shards", 16, "number of shards; the same for the life of the data")
-	f.StringVar(&bug, "bug", "", "misbehave on purpose: ack-before-journal, no-fence, double-apply, dirty-read")
+	f.StringVar(&bug, "bug", "", "misbehave on purpose: "+plantedNames())
 	f.DurationVar(&cfg.StoreDelay, "store-delay", 0, "make every flush take this much longer")
 	return cmd
 }

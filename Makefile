@@ -1,0 +1,70 @@
+# The way in: make help.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Pinned in a module of their own, so that the product depends on none of them.
+TOOL := go tool -modfile=tools/go.mod
+
+SCENARIO ?= scenarios/quickstart.yaml
+N        ?= 10
+FUZZTIME ?= 30s
+BENCH    ?= .
+
+.PHONY: help run test check build e2e catch bench fuzz fmt vet lint imports vuln
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build, run SCENARIO (quickstart) and print the verdict
+	bin/statequake run $(SCENARIO)
+
+build: ## build bin/statequake
+	go build -trimpath -o bin/statequake ./cmd/statequake
+
+test: ## the tests
+	go test ./...
+
+check: fmt vet lint imports ## format, vet, staticcheck and import rules; changes nothing
+	@echo "check: all clean"
+
+e2e: build ## the tests that start real clusters and kill real processes
+	go test -count=1 -timeout 30m -tags e2e ./...
+
+catch: build ## every planted bug N times (10), with the bug and without it
+	go run ./scripts/catch -n $(N) $(BUGS)
+
+bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+# Shrinking each input that is merely new would take nearly all of the time.
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "fuzz: $$package $$target for $(FUZZTIME)"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$package; \
+		done; \
+	done
+
+fmt:
+	@unformatted=$$(gofmt -l .); \
+	if [ -n "$$unformatted" ]; then \
+		echo "not formatted (gofmt -w mends it):"; echo "$$unformatted"; exit 1; \
+	fi
+
+vet:
+	go vet -tags e2e ./...
+
+lint:
+	$(TOOL) staticcheck -tags e2e ./...
+
+# Not cached: the test cache does not see that an import has changed.
+imports:
+	go test -count=1 -run '^(TestImports|TestForbidden)$$' .
+
+vuln: ## known vulnerabilities in what is used; needs the network
+	@status=0; report=$$($(TOOL) govulncheck ./... 2>&1) || status=$$?; echo "$$report"; \
+	if grep -q '^govulncheck: fetching vulnerabilities' <<<"$$report"; then \
+		echo "vuln: the vulnerability database cannot be reached, so nothing was checked"; \
+	fi; exit $$status

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"statequake/reports"
+)
+
+func checkCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check RUN",
+		Short: "Judge a run directory again",
+		Long: `Judge a run from its directory alone, and write verdict.json, report.md,
+junit.xml and results.bench anew. A run that was cut short is judged as far as
+it goes.`,
+		Example: `  statequake check runs/20260101-120000-quickstart
+  statequake check runs/20260101-120000-quickstart --json | jq .verdict`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			v, err := reports.Judge(args[0])
+			if err != nil {
+				return err
+			}
+			if err := reports.Write(args[0], v); err != nil {
+				return err
+			}
+			if !asJSON {
+				return tell(v, args[0])
+			}
+			data, err := json.MarshalIndent(v, "", "  ")
+			if err != nil {
+				return fmt.Errorf("encode the verdict: %w", err)
+			}
+			fmt.Fprintf(os.Stdout, "%s\n", data)
+			if code := v.ExitCode(); code != exitPass {
+				return exit(code)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as JSON")
+	return cmd
+}

@@ -1,0 +1,370 @@
+package loadgen
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	headerLimit      = 64 << 10 // status line and header fields, interim answers and trailers included
+	chunkLineLimit   = 4 << 10
+	defaultBodyLimit = 8 << 20
+
+	// dialLimit leaves room for one lost SYN, which Linux repeats after 1 s and
+	// then after 2 s more, and the operation time to try another endpoint.
+	dialLimit = 2 * time.Second
+)
+
+// conn is one HTTP/1.1 keep-alive connection (RFC 9112). One goroutine at a time
+// may use it.
+type conn struct {
+	net  *net.TCPConn
+	raw  syscall.RawConn
+	in   answerReader
+	out  []byte
+	done bool // must not carry another request
+
+	peeked [1]byte
+	silent bool
+	peek   func(fd uintptr) bool
+}
+
+// dial connects within dialLimit and sets deadline for the first exchange.
+func dial(addr string, deadline time.Time, bodyLimit int) (*conn, error) {
+	nc, err := (&net.Dialer{Deadline: deadline, Timeout: dialLimit}).Dial("tcp", addr)
+	if err != nil {
+		return nil, bare(err)
+	}
+	tcp := nc.(*net.TCPConn)
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		tcp.Close()
+		return nil, bare(err)
+	}
+	c := &conn{net: tcp, raw: raw, in: answerReader{src: tcp, buf: make([]byte, 4<<10), bodyLimit: bodyLimit}}
+	c.peek = func(fd uintptr) bool {
+		_, err := unix.Read(int(fd), c.peeked[:])
+		c.silent = err == unix.EAGAIN
+		return true
+	}
+	if err := tcp.SetDeadline(deadline); err != nil {
+		tcp.Close()
+		return nil, bare(err)
+	}
+	return c, nil
+}
+
+// ready prepares an idle connection for one more request with an answer by
+// deadline. It is false if the server has closed the connection meanwhile, or
+// said something unasked: nothing was sent then, and a request on a fresh
+// connection stays free of doubt.
+func (c *conn) ready(deadline time.Time) bool {
+	if c.net.SetDeadline(deadline) != nil {
+		return false
+	}
+	c.silent = false
+	return c.raw.Read(c.peek) == nil && c.silent
+}
+
+// exchange sends one request and reads its answer. The body returned belongs to
+// the caller. On an error sent tells whether any byte of the request left: if
+// not, the system cannot have seen it. The deadline is the one set by dial or
+// ready. method, path and id must be plain.
+func (c *conn) exchange(method, host, path, id string, body []byte) (status int, answer []byte, sent bool, err error) {
+	c.done = true // until the answer is whole
+	b := c.out[:0]
+	b = append(b, method...)
+	b = append(b, ' ')
+	b = append(b, path...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, host...)
+	b = append(b, "\r\nStatequake-Op: "...)
+	b = append(b, id...)
+	if len(body) > 0 {
+		b = append(b, "\r\nContent-Type: application/json"...)
+	}
+	if len(body) > 0 || (method != "GET" && method != "HEAD") {
+		b = append(b, "\r\nContent-Length: "...)
+		b = strconv.AppendInt(b, int64(len(body)), 10)
+	}
+	b = append(b, "\r\n\r\n"...)
+	b = append(b, body...)
+	c.out = b
+	if n, err := c.net.Write(b); err != nil {
+		return 0, nil, n > 0, fmt.Errorf("send: %w", bare(err))
+	}
+	status, answer, keep, err := c.in.read(method)
+	if err != nil {
+		return 0, nil, true, fmt.Errorf("answer: %w", bare(err))
+	}
+	c.done = !keep
+	return status, answer, true, nil
+}
+
+// plain reports whether s can stand in a request line or a header as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+var (
+	errTimeout = errors.New("timed out")
+	errClosed  = errors.New("connection closed by the system")
+)
+
+// bare strips the addresses off an error of package net: their ephemeral ports
+// make every error of a run different.
+func bare(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errTimeout
+	}
+	if errors.Is(err, io.EOF) {
+		return errClosed
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		err = op.Err
+		if op.Timeout() {
+			return errTimeout
+		}
+	}
+	if call := (*os.SyscallError)(nil); errors.As(err, &call) {
+		return call.Err
+	}
+	return err
+}
+
+// answerReader reads the answers of one connection.
+type answerReader struct {
+	src       io.Reader
+	buf       []byte
+	r, w      int // buf[r:w] is read but not used up
+	bodyLimit int
+}
+
+// read returns the next final answer; interim ones (1xx) are skipped. keep tells
+// whether the connection can carry another request. A body that ends with the
+// connection is taken as whole. io.EOF means that the connection ended before
+// the answer did.
+func (a *answerReader) read(method string) (status int, body []byte, keep bool, err error) {
+	left := headerLimit
+	var h header
+	for status < 200 {
+		if status, h, err = a.header(&left); err != nil {
+			return 0, nil, false, err
+		}
+		if status == 101 {
+			return 0, nil, false, errors.New("switches protocols unasked")
+		}
+	}
+	keep = h.keep
+	switch {
+	case method == "HEAD" || status == 204 || status == 304:
+	case h.chunked:
+		body, err = a.chunks(&left)
+		// Both framings at once smell of smuggling: RFC 9112, 6.3 has the
+		// connection closed.
+		keep = keep && h.length < 0
+	case h.length > int64(a.bodyLimit):
+		err = a.tooLong()
+	case h.length >= 0:
+		body, err = a.take(make([]byte, 0, min(h.length, 64<<10)), int(h.length))
+	default:
+		body, err = a.rest()
+		keep = false
+	}
+	if err != nil {
+		return 0, nil, false, err
+	}
+	return status, body, keep && a.r == a.w, nil
+}
+
+// header is what the client needs of the header fields of one answer.
+type header struct {
+	length  int64 // -1 if not told
+	chunked bool
+	keep    bool
+}
+
+func (a *answerReader) header(left *int) (status int, h header, err error) {
+	line, err := a.line(left, "header", headerLimit)
+	if err != nil {
+		return 0, h, err
+	}
+	// HTTP/1.x SP 3DIGIT [SP reason]
+	digit := func(i int) bool { return line[i] >= '0' && line[i] <= '9' }
+	if len(line) < 12 || string(line[:7]) != "HTTP/1." || !digit(7) || line[8] != ' ' ||
+		!(line[9] >= '1' && line[9] <= '5') || !digit(10) || !digit(11) || (len(line) > 12 && line[12] != ' ') {
+		return 0, h, fmt.Errorf("not HTTP/1: %.40q", line)
+	}
+	status = int(line[9]-'0')*100 + int(line[10]-'0')*10 + int(line[11]-'0')
+	http10 := line[7] == '0'
+	h = header{length: -1, keep: !http10}
+	for {
+		if line, err = a.line(left, "header", headerLimit); err != nil || len(line) == 0 {
+			return status, h, err
+		}
+		name, value, ok := bytes.Cut(line, []byte(":"))
+		if !ok || !plain(string(name)) {
+			return 0, h, fmt.Errorf("bad header line: %.40q", line)
+		}
+		value = bytes.Trim(value, " \t")
+		switch {
+		case is(name, "Content-Length"):
+			n, err := strconv.ParseUint(string(value), 10, 63)
+			if err != nil || (h.length >= 0 && h.length != int64(n)) {
+				return 0, h, fmt.Errorf("bad Content-Length: %.40q", value)
+			}
+			h.length = int64(n)
+		case is(name, "Transfer-Encoding"):
+			// HTTP/1.0 knows none (RFC 9112, 6.1: faulty framing).
+			if http10 || h.chunked || !is(value, "chunked") {
+				return 0, h, fmt.Errorf("unknown Transfer-Encoding: %.40q", value)
+			}
+			h.chunked = true
+		case is(name, "Connection"):
+			for token := range bytes.SplitSeq(value, []byte(",")) {
+				if is(bytes.Trim(token, " \t"), "close") {
+					h.keep = false
+				}
+			}
+		}
+	}
+}
+
+// is compares a header name or token, in any case.
+func is(b []byte, s string) bool { return len(b) == len(s) && bytes.EqualFold(b, []byte(s)) }
+
+// chunks reads a chunked body with its trailers, which are dropped.
+func (a *answerReader) chunks(left *int) (body []byte, err error) {
+	for {
+		limit := chunkLineLimit
+		line, err := a.line(&limit, "chunk line", chunkLineLimit)
+		if err != nil {
+			return nil, err
+		}
+		digits, _, _ := bytes.Cut(line, []byte(";"))
+		size, err := strconv.ParseUint(string(bytes.TrimRight(digits, " \t")), 16, 63)
+		if err != nil {
+			return nil, fmt.Errorf("bad chunk size: %.40q", line)
+		}
+		if size == 0 {
+			break
+		}
+		if size > uint64(a.bodyLimit-len(body)) {
+			return nil, a.tooLong()
+		}
+		if body, err = a.take(body, int(size)); err != nil {
+			return nil, err
+		}
+		limit = chunkLineLimit
+		if line, err = a.line(&limit, "chunk line", chunkLineLimit); err != nil || len(line) > 0 {
+			return nil, errOr(err, "chunk longer than its size")
+		}
+	}
+	for {
+		line, err := a.line(left, "header", headerLimit)
+		if err != nil {
+			return nil, err
+		}
+		if len(line) == 0 {
+			return body, nil
+		}
+	}
+}
+
+func errOr(err error, text string) error {
+	if err != nil {
+		return err
+	}
+	return errors.New(text)
+}
+
+func (a *answerReader) tooLong() error {
+	return fmt.Errorf("body over the limit of %d bytes", a.bodyLimit)
+}
+
+// take appends the next n bytes to body. It allocates as they come, not as they
+// are promised.
+func (a *answerReader) take(body []byte, n int) ([]byte, error) {
+	for n > 0 {
+		if a.r == a.w {
+			if err := a.fill(); err != nil {
+				return nil, err
+			}
+		}
+		k := min(n, a.w-a.r)
+		body = append(body, a.buf[a.r:a.r+k]...)
+		a.r += k
+		n -= k
+	}
+	return body, nil
+}
+
+// rest reads to the end of the connection.
+func (a *answerReader) rest() (body []byte, err error) {
+	for {
+		if len(body)+a.w-a.r > a.bodyLimit {
+			return nil, a.tooLong()
+		}
+		body = append(body, a.buf[a.r:a.w]...)
+		a.r = a.w
+		if err := a.fill(); err == io.EOF {
+			return body, nil
+		} else if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// line returns the next line without its line end, valid until the next call,
+// and takes its length off left. what names the text of limit bytes that is too
+// long if left does not suffice.
+func (a *answerReader) line(left *int, what string, limit int) ([]byte, error) {
+	for seen := 0; ; {
+		if i := bytes.IndexByte(a.buf[a.r+seen:a.w], '\n'); i >= 0 {
+			line := a.buf[a.r : a.r+seen+i]
+			if *left -= len(line) + 1; *left < 0 {
+				break
+			}
+			a.r += len(line) + 1
+			return bytes.TrimSuffix(line, []byte("\r")), nil
+		}
+		if seen = a.w - a.r; seen >= *left {
+			break
+		}
+		if err := a.fill(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%s over the limit of %d bytes", what, limit)
+}
+
+// fill reads at least one more byte behind buf[r:w], which it may move.
+func (a *answerReader) fill() error {
+	if a.r > 0 {
+		a.w = copy(a.buf, a.buf[a.r:a.w])
+		a.r = 0
+	}
+	if a.w == len(a.buf) {
+		a.buf = append(a.buf, make([]byte, len(a.buf))...)
+	}
+	n, err := a.src.Read(a.buf[a.w:])
+	a.w += n
+	if n > 0 {
+		return nil // an error comes again
+	}
+	return errOr(err, "no progress")
+}

@@ -1,0 +1,328 @@
+package loadgen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"statequake/history"
+)
+
+// Codec turns operations into requests of a system under test and its answers
+// into outcomes. It must be safe for concurrent use.
+type Codec interface {
+	// Request returns what to send. Method and path must be printable ASCII
+	// without spaces. It must not change op or keep it.
+	Request(op *history.Op) (method, path string, body []byte)
+	// Response sets Outcome, and Result, Version, Digest, Epoch, Node and Error
+	// as far as the answer tells them. It may set fail only if the system says
+	// for certain that the operation had no effect. body is the codec's to keep.
+	Response(op *history.Op, status int, body []byte)
+}
+
+// Endpoint is one node of the system under test.
+type Endpoint struct {
+	Node string // its name in the history
+	Addr string // host:port of its HTTP API
+}
+
+// sender sends operations and decides what became of them. Safe for concurrent
+// use.
+type sender struct {
+	endpoints []Endpoint
+	codec     Codec
+	conns     *conns
+	now       func() time.Duration
+	meter     *meter
+	record    func(*history.Op)
+
+	timeout  time.Duration // of an operation, from its sending, retries included
+	patience time.Duration // with one attempt
+	retries  int           // after attempts that leave the effect open; twice as many after answers without effect
+	once     bool          // no second attempt, whatever happened to the first
+	stubborn bool          // try again even after an answer that says the request is wrong
+	owners   *owners       // learns who executed what; may be nil
+
+	pending sync.WaitGroup // operations that are not yet recorded
+}
+
+// target is the part of a driver's config that says where operations go.
+type target struct {
+	endpoints []Endpoint
+	codec     Codec
+	timeout   time.Duration
+	tag       string
+	now       func() time.Duration
+	record    func(*history.Op)
+	maxBody   int
+}
+
+func (t target) check() error {
+	if len(t.endpoints) == 0 {
+		return errors.New("endpoints: none given")
+	}
+	for i, e := range t.endpoints {
+		if _, _, err := net.SplitHostPort(e.Addr); err != nil || !plain(e.Addr) {
+			return fmt.Errorf("endpoints[%d]: %q is not host:port", i, e.Addr)
+		}
+	}
+	switch {
+	case t.codec == nil || t.now == nil || t.record == nil:
+		return errors.New("codec, now and record must be set")
+	case t.timeout <= 0:
+		return fmt.Errorf("timeout: %v is not positive", t.timeout)
+	case !plain(t.tag):
+		return fmt.Errorf("tag: %q is empty or not printable ASCII", t.tag)
+	case t.maxBody < 0:
+		return fmt.Errorf("max body: %d is negative", t.maxBody)
+	}
+	return nil
+}
+
+func (t target) sender(maxConns int) *sender {
+	return &sender{
+		endpoints: t.endpoints, codec: t.codec, now: t.now, record: t.record,
+		conns: newConns(t.endpoints, maxConns, t.maxBody), meter: newMeter(t.now),
+		timeout: t.timeout, patience: t.timeout,
+	}
+}
+
+// opID is "<tag>-<phase letter><n>", unique in a run.
+func opID(tag string, phase history.Phase, n int64) string {
+	b := append(make([]byte, 0, 24), tag...)
+	b = append(b, '-', phase[0])
+	return string(strconv.AppendInt(b, n, 10))
+}
+
+// flight is an operation on its way, in one copy or, as a deliberate duplicate,
+// in two that are sent side by side.
+type flight struct {
+	op       history.Op    // what to send; not changed any more
+	route    int           // endpoint of the first attempt of the first copy
+	expires  time.Duration // run-clock instant at which it is too late to send it
+	deadline time.Duration // run-clock instant at which to give up; 0: the timeout after sending
+	handed   bool          // the meter counted it as dispatched
+
+	mu       sync.Mutex
+	legs     int // copies not settled
+	begun    bool
+	sent     time.Duration
+	attempts int
+	best     *history.Op // the copy that decides
+}
+
+// begin notes the sending of the first copy and returns when to give up.
+func (f *flight) begin(now, timeout time.Duration) (deadline time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.begun {
+		f.begun, f.sent = true, now
+		if f.deadline == 0 {
+			f.deadline = now + timeout
+		}
+	}
+	return f.deadline
+}
+
+// attempt counts an attempt. It refuses a retry when the other copy was answered
+// meanwhile; the first attempt of a copy is always made, since a late duplicate
+// is as good a test.
+func (f *flight) attempt(retry bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if retry && f.best != nil && f.best.Outcome == history.OK {
+		return false
+	}
+	f.attempts++
+	return true
+}
+
+// weight orders the outcomes of copies: an answer decides, else a doubt, else
+// the certainty that nothing happened.
+var weight = map[history.Outcome]int{history.Unsent: 1, history.Fail: 2, history.Info: 3, history.OK: 4}
+
+// settle adds what became of one copy and reports whether it was the last one.
+func (f *flight) settle(op *history.Op) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old := f.best
+	switch {
+	case old == nil || weight[op.Outcome] > weight[old.Outcome]:
+		f.best = op
+	case op.Outcome == history.OK && op.Returned < old.Returned:
+		f.best = op
+	}
+	if old != nil && f.best.Outcome != history.OK {
+		f.best.Returned = max(old.Returned, op.Returned)
+	}
+	f.legs--
+	return f.legs == 0
+}
+
+// send carries one copy of an operation through to its end and records the
+// operation if no other copy is left. After ctx is done nothing new is sent, but
+// an answer on its way is awaited.
+func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
+	op := new(history.Op)
+	*op = f.op
+	op.Client = client
+	switch {
+	case ctx.Err() != nil:
+		op.Outcome, op.Error = history.Unsent, "stopped before it was sent"
+	case s.now() >= f.expires:
+		op.Outcome, op.Error = history.Unsent, "no connection was free before its timeout"
+	default:
+		s.run(ctx, f, leg, op)
+	}
+	if !f.settle(op) {
+		return
+	}
+	op = f.best
+	if op.Outcome != history.Unsent {
+		op.Sent, op.Attempts = f.sent, f.attempts
+	}
+	if op.Outcome == history.OK && s.owners != nil {
+		s.owners.learn(op)
+	}
+	s.meter.complete(op, f.handed)
+	s.record(op)
+	s.pending.Done()
+}
+
+// run makes the attempts of copy number leg and leaves the outcome in op.
+func (s *sender) run(ctx context.Context, f *flight, leg int, op *history.Op) {
+	method, path, body := s.codec.Request(&f.op)
+	deadline := f.begin(s.now(), s.timeout)
+	if !plain(method) || !plain(path) {
+		op.Outcome, op.Returned = history.Fail, s.now()
+		op.Error = fmt.Sprintf("request %q %q: empty, or not printable ASCII", method, path)
+		return
+	}
+	client := op.Client
+	doubt := "" // why an attempt may have had an effect
+	refused, denied, doubts := 0, 0, 0
+	for try := 0; f.attempt(try > 0); try++ {
+		endpoint := (f.route + leg + try) % len(s.endpoints)
+		*op = f.op
+		op.Client, op.Via = client, s.endpoints[endpoint].Node
+		wall := time.Now().Add(min(deadline-s.now(), s.patience))
+		status, answer, sent, err := s.exchange(endpoint, wall, method, path, op.ID, body)
+		op.Returned = s.now()
+		if err == nil {
+			s.codec.Response(op, status, answer)
+		} else {
+			op.Outcome, op.Error = history.Info, op.Via+": "+err.Error()
+		}
+
+		var again bool
+		var pause time.Duration
+		switch {
+		case op.Outcome == history.OK:
+			return
+		case !sent:
+			op.Outcome = history.Fail
+			again = true
+			// Every endpoint once, then a rest.
+			if refused++; refused%len(s.endpoints) == 0 {
+				pause = backoff(refused / len(s.endpoints))
+			}
+		case op.Outcome == history.Fail:
+			denied++
+			again = denied <= 2*s.retries && (s.stubborn || status >= 500 || status == 429)
+			pause = backoff(denied)
+		default:
+			op.Outcome = history.Info
+			doubts++
+			again = doubts <= s.retries
+			if doubts > 1 {
+				pause = backoff(doubts - 1)
+			}
+		}
+		op.Result, op.Version, op.Digest = nil, -1, ""
+		if op.Error == "" {
+			op.Error = fmt.Sprintf("%s: status %d", op.Via, status)
+		}
+		if op.Outcome == history.Info && doubt == "" {
+			doubt = op.Error
+		}
+		if !again || s.once || s.now()+pause >= deadline || !rest(ctx, pause) {
+			break
+		}
+	}
+	// No later answer takes an earlier doubt away, except ok.
+	if op.Outcome == history.Fail && doubt != "" {
+		op.Outcome, op.Error = history.Info, doubt+"; then "+op.Error
+	}
+	op.Returned = s.now()
+}
+
+// exchange makes one attempt. After an error sent tells whether the system can
+// have seen the request.
+func (s *sender) exchange(endpoint int, deadline time.Time, method, path, id string, body []byte) (status int, answer []byte, sent bool, err error) {
+	c, err := s.conns.get(endpoint, deadline)
+	if err != nil {
+		return 0, nil, false, fmt.Errorf("connect: %w", err)
+	}
+	status, answer, sent, err = c.exchange(method, s.endpoints[endpoint].Addr, path, id, body)
+	s.conns.put(endpoint, c)
+	return status, answer, sent, err
+}
+
+// backoff is the pause before the nth retry, n from 1: 20 ms, doubled each time,
+// at most 200 ms.
+func backoff(n int) time.Duration {
+	return min(20*time.Millisecond<<min(n-1, 4), 200*time.Millisecond)
+}
+
+// rest sleeps and reports whether ctx is still alive.
+func rest(ctx context.Context, pause time.Duration) bool {
+	if pause > 0 {
+		t := time.NewTimer(pause)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// owners remembers the endpoint that last executed an operation of a key. Safe
+// for concurrent use.
+type owners struct {
+	index map[string]int // of endpoints, by node
+
+	mu sync.Mutex
+	of map[EntityKey]int
+}
+
+func newOwners(endpoints []Endpoint) *owners {
+	o := &owners{index: map[string]int{}, of: map[EntityKey]int{}}
+	for i, e := range endpoints {
+		o.index[e.Node] = i
+	}
+	return o
+}
+
+func (o *owners) learn(op *history.Op) {
+	if i, ok := o.index[op.Node]; ok {
+		o.mu.Lock()
+		o.of[EntityKey{op.Entity, op.Key}] = i
+		o.mu.Unlock()
+	}
+}
+
+// route returns where to send an operation on the key first; spread if its owner
+// is not known.
+func (o *owners) route(entity, key string, spread int) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if i, ok := o.of[EntityKey{entity, key}]; ok {
+		return i
+	}
+	return spread
+}

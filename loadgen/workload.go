@@ -1,0 +1,240 @@
+package loadgen
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"statequake/history"
+)
+
+const (
+	// generationWrites is how many writes a key takes before its next
+	// generation opens. It bounds the witness that every entity carries.
+	generationWrites = 512
+	maxKeys          = 1_000_000
+)
+
+// EntityKey addresses one entity.
+type EntityKey struct{ Entity, Key string }
+
+// WorkloadConfig says which operations a workload makes.
+type WorkloadConfig struct {
+	Name string         // shopping-cart, counter or register
+	Keys int            // number of keys in use at a time, 1 to 1,000,000
+	Zipf float64        // exponent of the popularity of keys, 0 for uniform; key 1 is the most popular
+	Mix  map[string]int // weights of the operations by name; nil for the workload's own mix
+	Seed int64
+}
+
+// command is one kind of operation of a workload.
+type command struct {
+	name   string
+	weight int // in the default mix
+	write  bool
+	args   func(b []byte, w *Workload, n int64) []byte // nil if it takes none
+}
+
+// service is what a named workload talks to.
+type service struct {
+	entity   string
+	commands []command // in this order, so that a mix means the same in every run
+}
+
+var services = map[string]service{
+	"shopping-cart": {"cart", []command{
+		{name: "add", weight: 70, write: true, args: func(b []byte, w *Workload, _ int64) []byte {
+			b = appendItem(b, w)
+			b = append(b, `,"quantity":`...)
+			return append(strconv.AppendInt(b, 1+w.rand.Int64N(3), 10), '}')
+		}},
+		{name: "remove", weight: 10, write: true, args: func(b []byte, w *Workload, _ int64) []byte {
+			return append(appendItem(b, w), '}')
+		}},
+		{name: "get", weight: 20},
+	}},
+	"counter": {"counter", []command{
+		{name: "add", weight: 80, write: true, args: func(b []byte, w *Workload, _ int64) []byte {
+			b = append(b, `{"n":`...)
+			return append(strconv.AppendInt(b, 1+w.rand.Int64N(9), 10), '}')
+		}},
+		{name: "get", weight: 20},
+	}},
+	"register": {"register", []command{
+		{name: "set", weight: 50, write: true, args: func(b []byte, w *Workload, n int64) []byte {
+			// Unique by construction: checkers of registers rely on it.
+			return fmt.Appendf(b, `{"value":"s%d-n%d"}`, w.seed, n)
+		}},
+		{name: "get", weight: 50},
+	}},
+}
+
+func appendItem(b []byte, w *Workload) []byte {
+	b = append(b, `{"item":"sku-`...)
+	return append(strconv.AppendInt(b, w.rand.Int64N(20), 10), '"')
+}
+
+// Workload makes the operations of a run, one after the other. The sequence is
+// a function of its config alone: operation n draws from a generator seeded with
+// (seed, n), and the generation of its key counts the writes among the
+// operations before it.
+type Workload struct {
+	entity   string
+	prefix   string // of keys: "cart-" of "cart-17.2"
+	commands []command
+	bounds   []int64 // running sums of the weights of commands
+	zipf     *zipf
+	seed     int64
+	source   rand.PCG
+	rand     *rand.Rand
+	next     int64
+
+	mu      sync.Mutex
+	bases   []base // by rank - 1
+	touched []EntityKey
+}
+
+// base is a key without its generation.
+type base struct {
+	key        string // live generation, "" before its first use
+	generation int32  // generations before the live one
+	writes     int32  // generated for the live generation
+}
+
+// NewWorkload returns the named workload. The error names the field at fault
+// and what it may be.
+func NewWorkload(c WorkloadConfig) (*Workload, error) {
+	s, ok := services[c.Name]
+	if !ok {
+		return nil, fmt.Errorf("workload: unknown name %q; have %s", c.Name, strings.Join(WorkloadNames(), ", "))
+	}
+	if c.Keys < 1 || c.Keys > maxKeys {
+		return nil, fmt.Errorf("workload %s: keys: %d is outside 1 to %d", c.Name, c.Keys, maxKeys)
+	}
+	if !(c.Zipf >= 0 && c.Zipf <= math.MaxFloat64) {
+		return nil, fmt.Errorf("workload %s: zipf: exponent %v is not a number from 0 up", c.Name, c.Zipf)
+	}
+	w := &Workload{
+		entity: s.entity, prefix: s.entity + "-", commands: s.commands,
+		zipf: newZipf(c.Keys, c.Zipf), seed: c.Seed, bases: make([]base, c.Keys),
+	}
+	w.rand = rand.New(&w.source)
+	var have []string
+	for _, cmd := range s.commands {
+		have = append(have, cmd.name)
+	}
+	for name, weight := range c.Mix {
+		if !slices.Contains(have, name) {
+			return nil, fmt.Errorf("workload %s: mix: unknown op %q; have %s", c.Name, name, strings.Join(have, ", "))
+		}
+		if weight < 0 || weight > math.MaxInt32 {
+			return nil, fmt.Errorf("workload %s: mix: weight %d of %s is outside 0 to %d", c.Name, weight, name, math.MaxInt32)
+		}
+	}
+	var sum int64
+	for _, cmd := range s.commands {
+		weight := cmd.weight
+		if c.Mix != nil {
+			weight = c.Mix[cmd.name]
+		}
+		sum += int64(weight)
+		w.bounds = append(w.bounds, sum)
+	}
+	if sum == 0 {
+		return nil, fmt.Errorf("workload %s: mix: all weights are 0", c.Name)
+	}
+	return w, nil
+}
+
+// WorkloadNames returns the names NewWorkload knows, sorted.
+func WorkloadNames() []string {
+	names := make([]string, 0, len(services))
+	for name := range services {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Next returns the next operation: N, Entity, Key, Name and Args are set, Args
+// is nil for an operation that takes none. One goroutine at a time may call it.
+func (w *Workload) Next() history.Op {
+	n := w.next
+	w.next++
+	w.source.Seed(mix(uint64(w.seed)), mix(uint64(n)))
+	rank := w.zipf.draw(w.rand)
+	ticket := w.rand.Int64N(w.bounds[len(w.bounds)-1])
+	i := 0
+	for w.bounds[i] <= ticket {
+		i++
+	}
+	cmd := &w.commands[i]
+	op := history.Op{N: n, Entity: w.entity, Key: w.use(rank, cmd.write), Name: cmd.name, Version: -1}
+	if cmd.args != nil {
+		op.Args = cmd.args(make([]byte, 0, 48), w, n)
+	}
+	return op
+}
+
+// use returns the live generation of a key for one operation and retires the
+// generation if that was its last write.
+func (w *Workload) use(rank int, write bool) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := &w.bases[rank-1]
+	if b.key == "" {
+		b.key = w.keyOf(rank, b.generation)
+		w.touched = append(w.touched, EntityKey{w.entity, b.key})
+	}
+	key := b.key
+	if write {
+		b.writes++
+		if b.writes == generationWrites {
+			*b = base{generation: b.generation + 1}
+		}
+	}
+	return key
+}
+
+func (w *Workload) keyOf(rank int, generation int32) string {
+	b := append(make([]byte, 0, 24), w.prefix...)
+	b = strconv.AppendInt(b, int64(rank), 10)
+	b = append(b, '.')
+	return string(strconv.AppendInt(b, int64(generation)+1, 10))
+}
+
+// Hottest returns the entity that the next operation on the most popular key
+// will address. Safe for concurrent use.
+func (w *Workload) Hottest() (entity, key string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.entity, w.keyOf(1, w.bases[0].generation)
+}
+
+// Touched returns every entity that an operation returned by Next addresses, in
+// order of first use. Safe for concurrent use.
+func (w *Workload) Touched() []EntityKey {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.touched)
+}
+
+// mix is one step of SplitMix64 (Steele, Lea and Flood, "Fast splittable
+// pseudorandom number generators", OOPSLA 2014): it spreads neighbouring numbers
+// over all 64 bits.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// chance is a number in [0, 1) that depends on seed and n alone, and not on what
+// Workload draws from them.
+func chance(seed, n int64) float64 {
+	return float64(mix(mix(uint64(seed))^uint64(n))>>11) / (1 << 53)
+}

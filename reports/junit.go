@@ -1,0 +1,119 @@
+package reports
+
+import (
+	"encoding/xml"
+	"fmt"
+	"strings"
+
+	"statequake/reports/check"
+)
+
+// The JUnit format that CI systems read: https://github.com/testmoapp/junitxml
+type (
+	junitSuites struct {
+		XMLName xml.Name   `xml:"testsuites"`
+		Suite   junitSuite `xml:"testsuite"`
+	}
+	junitSuite struct {
+		Name       string          `xml:"name,attr"`
+		Tests      int             `xml:"tests,attr"`
+		Failures   int             `xml:"failures,attr"`
+		Errors     int             `xml:"errors,attr"`
+		Skipped    int             `xml:"skipped,attr"`
+		Time       string          `xml:"time,attr"` // seconds of load
+		Properties []junitProperty `xml:"properties>property"`
+		Cases      []junitCase     `xml:"testcase"`
+	}
+	junitProperty struct {
+		Name  string `xml:"name,attr"`
+		Value string `xml:"value,attr"`
+	}
+	junitCase struct {
+		Class   string       `xml:"classname,attr"`
+		Name    string       `xml:"name,attr"`
+		Time    string       `xml:"time,attr"`
+		Failure *junitReason `xml:"failure"`
+		Error   *junitReason `xml:"error"`
+		Output  string       `xml:"system-out,omitempty"`
+	}
+	junitReason struct {
+		Type    string `xml:"type,attr"`
+		Message string `xml:"message,attr"`
+		Text    string `xml:",chardata"`
+	}
+)
+
+// junit is junit.xml: one test case for the verdict, for each check, for the
+// evidence of each fault and for each expectation. A violation or a missed
+// expectation is a failure; what proves nothing is an error, so that it is not
+// green either.
+func junit(v *Verdict) ([]byte, error) {
+	suite := junitSuite{Name: harmless(v.Scenario), Time: fmt.Sprintf("%.3f", v.Load.Duration.Seconds())}
+	for _, p := range [][2]string{
+		{"verdict", string(v.Verdict)}, {"seed", fmt.Sprint(v.Seed)}, {"system", v.System.about()},
+		{"replay", "statequake run " + scenarioFile},
+	} {
+		suite.Properties = append(suite.Properties, junitProperty{p[0], harmless(p[1])})
+	}
+	add := func(class, name string, failure, problem *junitReason, output string) {
+		suite.Tests++
+		if failure != nil {
+			suite.Failures++
+		}
+		if problem != nil {
+			suite.Errors++
+		}
+		suite.Cases = append(suite.Cases, junitCase{
+			Class: harmless("statequake." + v.Scenario + "." + class), Name: harmless(name), Time: "0",
+			Failure: failure, Error: problem, Output: harmless(output),
+		})
+	}
+	reason := func(kind, message string, lines []string) *junitReason {
+		for i, l := range lines {
+			lines[i] = harmless(l)
+		}
+		return &junitReason{kind, harmless(message), strings.Join(lines, "\n")}
+	}
+	judge := func(class, name string, verdict check.Verdict, message string, lines []string) {
+		switch verdict {
+		case check.Pass:
+			add(class, name, nil, nil, message)
+		case check.Violated:
+			add(class, name, reason(string(verdict), message, lines), nil, "")
+		default:
+			add(class, name, nil, reason(string(verdict), message, lines), "")
+		}
+	}
+
+	judge("verdict", "verdict", v.Verdict, v.headline(), append([]string(nil), v.Reasons...))
+	for _, r := range v.Checks {
+		var lines []string
+		for _, violation := range r.Violations {
+			lines = append(lines, fmt.Sprintf("%s on %s/%s: %s", violation.Kind, violation.Entity, violation.Key, violation.Explanation))
+		}
+		judge("check", r.Name, r.Verdict, judged(r), append(lines, r.Reasons...))
+	}
+	for i := range v.Faults {
+		f := &v.Faults[i]
+		text := f.what() + " " + f.evidence()
+		if f.confirmed() {
+			add("evidence", f.Name, nil, nil, text+"; "+f.recovered())
+		} else {
+			add("evidence", f.Name, nil, reason(string(f.Evidence.Verdict), text, nil), "")
+		}
+	}
+	for _, x := range v.Expectations {
+		text := fmt.Sprintf("%s, limit %s", x.measured(), x.Limit)
+		if x.Met {
+			add("expectation", x.Name, nil, nil, text)
+		} else {
+			add("expectation", x.Name, reason("missed", text, nil), nil, "")
+		}
+	}
+
+	data, err := xml.MarshalIndent(junitSuites{Suite: suite}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode junit.xml: %w", err)
+	}
+	return append([]byte(xml.Header), append(data, '\n')...), nil
+}

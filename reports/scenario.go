@@ -1,0 +1,132 @@
+package reports
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// scenarioFile is the resolved scenario in a run directory.
+const scenarioFile = "scenario.yaml"
+
+// scenario is what the verdict needs of a resolved scenario. Other fields are
+// left alone: whether they are right was settled before the run.
+type scenario struct {
+	Claim   string `yaml:"-"` // from the leading comment "# Claim:"
+	Name    string `yaml:"name"`
+	Seed    int64  `yaml:"seed"`
+	Reveals string `yaml:"reveals"`
+
+	System struct {
+		Name    string        `yaml:"name"`
+		Version string        `yaml:"version"`
+		Nodes   int           `yaml:"nodes"`
+		Ack     string        `yaml:"ack"`
+		Window  time.Duration `yaml:"window"`
+		Bug     string        `yaml:"bug"`
+		URL     string        `yaml:"url"`
+	} `yaml:"system"`
+
+	Load struct {
+		Arrivals struct {
+			Closed struct {
+				Clients int `yaml:"clients"`
+			} `yaml:"closed"`
+		} `yaml:"arrivals"`
+		Warmup   time.Duration `yaml:"warmup"`
+		Duration time.Duration `yaml:"duration"`
+	} `yaml:"load"`
+
+	Faults []struct {
+		Name  string `yaml:"name"`
+		Chaos struct {
+			Kind string `yaml:"kind"`
+			Spec struct {
+				Action string `yaml:"action"`
+			} `yaml:"spec"`
+		} `yaml:"chaos"`
+	} `yaml:"faults"`
+
+	Expect  map[string]string `yaml:"expect"`
+	Machine Machine           `yaml:"machine"`
+
+	Resolved struct {
+		Statequake string `yaml:"statequake"`
+		Isolation  string `yaml:"isolation"`
+	} `yaml:"resolved"`
+}
+
+// Machine is the machine that a run was made on; zero values are unknown.
+type Machine struct {
+	OS     string `yaml:"os" json:"os"`
+	Arch   string `yaml:"arch" json:"arch"`
+	Kernel string `yaml:"kernel" json:"kernel,omitempty"`
+	Go     string `yaml:"go" json:"go"`
+	CPUs   int    `yaml:"cpus" json:"cpus"`
+	Memory int64  `yaml:"memory_bytes" json:"memory_bytes,omitempty"`
+}
+
+// readScenario reads the resolved scenario of a run directory.
+func readScenario(dir string) (*scenario, error) {
+	path := filepath.Join(dir, scenarioFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read scenario: %w", err)
+	}
+	var s scenario
+	if err := yaml.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	s.Claim = claim(string(data))
+	if s.System.Version == "" && s.System.Name == "reference" {
+		s.System.Version = s.Resolved.Statequake // it comes with statequake
+	}
+	var problems []error
+	refuse := func(field, problem string) {
+		problems = append(problems, fmt.Errorf("%s: %s: %s", path, field, problem))
+	}
+	if s.Name == "" {
+		refuse("name", "missing")
+	}
+	if s.System.Ack == "" {
+		refuse("system.ack", "missing, so there is no contract to judge by")
+	}
+	if s.Load.Duration <= 0 {
+		refuse("load.duration", "missing or not positive")
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Expect)) {
+		if err := CheckExpectation(name, s.Expect[name]); err != nil {
+			text, _, _ := strings.Cut(err.Error(), "\nhint: ")
+			refuse("expect."+name, text)
+		}
+	}
+	return &s, errors.Join(problems...)
+}
+
+// claim is the text of a leading comment that begins with "# Claim:", up to an
+// empty comment line or the first line that is none.
+func claim(text string) string {
+	var words []string
+	found := false
+	for line := range strings.Lines(text) {
+		line, ok := strings.CutPrefix(strings.TrimSpace(line), "#")
+		line = strings.TrimSpace(line)
+		if rest, begins := strings.CutPrefix(line, "Claim:"); begins && !found {
+			found, line = true, rest
+		}
+		if !ok || found && line == "" {
+			break
+		}
+		if found {
+			words = append(words, strings.Fields(line)...)
+		}
+	}
+	return strings.Join(words, " ")
+}

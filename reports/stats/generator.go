@@ -1,0 +1,119 @@
+package stats
+
+import (
+	"fmt"
+	"time"
+
+	"statequake/history"
+)
+
+// GeneratorNode is the Node of the load generator's own samples.
+const GeneratorNode = "generator"
+
+// Fitness says whether the load generator's figures can be trusted.
+type Fitness string
+
+const (
+	Valid    Fitness = "valid"
+	Degraded Fitness = "degraded" // figures are coarser than they look
+	Invalid  Fitness = "invalid"  // figures measure the generator, not the system
+)
+
+// Limits of the load generator. A figure beyond its limit, not on it, counts.
+const (
+	LagLimit      = 10 * time.Millisecond  // p99 of the send lag; beyond it degraded
+	StallLimit    = 250 * time.Millisecond // longest time the generator did not get to run; beyond it invalid
+	DegradedShare = 0.99                   // achieved of requested; below it degraded
+	InvalidShare  = 0.95                   // achieved of requested; below it invalid
+)
+
+// Generator is the load generator's verdict on itself.
+type Generator struct {
+	Verdict Fitness
+	Reasons []string // sentences; empty if valid
+	// Send lag over all operations handed out, from the generator's last
+	// sample: how much later than scheduled it got to them. Nil without a sample.
+	LagP50, LagP99, LagMax *time.Duration
+}
+
+// judgeGenerator applies the limits to what the generator is itself to blame
+// for. An operation that had to wait for a connection because the system did
+// not answer was handed out in time, so the achieved share compares operations
+// handed out (Sample.Dispatched) with operations due, at the generator's last
+// sample within the load phase, or its first one after it. Operations due in
+// the LagLimit before the sample are left out of the comparison: they are the
+// send lag's business. Without Dispatched, operations sent within the load
+// phase are compared with those scheduled. A closed loop has no such share.
+//
+// Without any sample nothing speaks for the generator: it is invalid.
+func judgeGenerator(run *history.Run, cfg Config, s *Stats, sent int64) Generator {
+	g := Generator{Verdict: Valid}
+	worsen := func(to Fitness, reason string, args ...any) {
+		if to == Invalid || g.Verdict == Valid {
+			g.Verdict = to
+		}
+		g.Reasons = append(g.Reasons, fmt.Sprintf(reason, args...))
+	}
+
+	var last, end *history.Sample // the last one; the one that decides about the share
+	var stall time.Duration
+	for i := range run.Samples {
+		sample := &run.Samples[i]
+		if sample.Node != GeneratorNode {
+			continue
+		}
+		if last == nil || sample.At >= last.At {
+			last = sample
+		}
+		if end == nil || decides(sample.At, end.At, cfg.Load.To) {
+			end = sample
+		}
+		stall = max(stall, sample.StallMax)
+	}
+	if last == nil {
+		worsen(Invalid, "The load generator left no sample, so nothing shows that it kept up.")
+		return g
+	}
+	g.LagP50, g.LagP99, g.LagMax = &last.LagP50, &last.LagP99, &last.LagMax
+
+	if stall > StallLimit {
+		worsen(Invalid, "The load generator did not get to run for %v (limit %v).", stall.Round(time.Millisecond), StallLimit)
+	}
+	if last.LagP99 > LagLimit {
+		worsen(Degraded, "The load generator's send lag p99 was %v (limit %v).", last.LagP99.Round(100*time.Microsecond), LagLimit)
+	}
+	if cfg.Closed {
+		return g
+	}
+	done, due, what := sent, s.Scheduled, "sent"
+	if last.Dispatched > 0 {
+		done, due, what = end.Dispatched, 0, "handed out"
+		for i := range run.Ops {
+			op := &run.Ops[i]
+			if (op.Phase == history.Warmup || op.Phase == history.Load) && op.Scheduled <= end.At-LagLimit {
+				due++
+			}
+		}
+	}
+	if due == 0 {
+		return g
+	}
+	share := float64(done) / float64(due)
+	switch {
+	case share < InvalidShare:
+		worsen(Invalid, "The load generator %s %d of %d due operations (%.1f %%, limit %.0f %%).", what, done, due, 100*share, 100*InvalidShare)
+	case share < DegradedShare:
+		worsen(Degraded, "The load generator %s %d of %d due operations (%.1f %%, limit %.0f %%).", what, done, due, 100*share, 100*DegradedShare)
+	}
+	return g
+}
+
+// decides tells whether a sample at t says more than one at than about the
+// operations handed out by the end of the load: the last one before the end
+// says most, else the first one after it.
+func decides(t, than, end time.Duration) bool {
+	if t < end && than < end {
+		return t > than
+	}
+	return t < than
+}

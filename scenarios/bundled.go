@@ -1,0 +1,100 @@
+package scenarios
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+)
+
+//go:embed *.yaml bugs/*.yaml
+var bundled embed.FS
+
+// Info describes a bundled scenario.
+type Info struct {
+	Name     string // as Open takes it, for instance "quickstart" or "bugs/no-fence"
+	Scenario *Scenario
+}
+
+// Bundled returns the scenarios that come with the program, those in the top
+// folder first, by name.
+func Bundled() []Info {
+	var infos []Info
+	for _, name := range bundledNames() {
+		data, err := Source(name)
+		if err != nil {
+			panic(err) // the name was just listed
+		}
+		s, err := Parse(name+".yaml", data, Options{})
+		if err != nil {
+			panic(err) // a defect of this build; the tests parse every one
+		}
+		infos = append(infos, Info{name, s})
+	}
+	return infos
+}
+
+func bundledNames() []string {
+	var names []string
+	for _, pattern := range []string{"*.yaml", "bugs/*.yaml"} {
+		files, err := fs.Glob(bundled, pattern)
+		if err != nil {
+			panic(err) // the patterns are constants
+		}
+		for _, f := range files {
+			names = append(names, strings.TrimSuffix(f, ".yaml"))
+		}
+	}
+	return names
+}
+
+// Open parses the scenario in the file nameOrPath or, if there is no such
+// file, the bundled scenario of that name, with or without ".yaml".
+func Open(nameOrPath string, opt Options) (*Scenario, error) {
+	f, err := os.Open(nameOrPath)
+	if err != nil {
+		return openBundled(nameOrPath, err, opt)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return openBundled(nameOrPath, fmt.Errorf("%s: is a folder, not a scenario", nameOrPath), opt)
+	}
+	// One byte more than allowed, so that Parse sees that it is too much.
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read scenario: %w", err)
+	}
+	return Parse(nameOrPath, data, opt)
+}
+
+// openBundled parses a bundled scenario. noFile says why the name is not that
+// of a file.
+func openBundled(name string, noFile error, opt Options) (*Scenario, error) {
+	data, err := Source(name)
+	switch {
+	case err == nil:
+		return Parse(strings.TrimSuffix(name, ".yaml")+".yaml", data, opt)
+	case errors.Is(noFile, fs.ErrNotExist):
+		return nil, fmt.Errorf("no file %q and %w", name, err)
+	default:
+		return nil, noFile
+	}
+}
+
+// Source returns the text of a bundled scenario, by its name with or without
+// ".yaml". The error for an unknown one lists those that there are.
+func Source(name string) ([]byte, error) {
+	bare, names := strings.TrimSuffix(name, ".yaml"), bundledNames()
+	if slices.Contains(names, bare) {
+		return bundled.ReadFile(bare + ".yaml")
+	}
+	hint := didYouMean(bare, names)
+	if hint == "" {
+		hint = "statequake scenarios lists them with what they claim"
+	}
+	return nil, fmt.Errorf("no bundled scenario %q; %s\nhint: %s", name, oneOf(names), hint)
+}

@@ -1,0 +1,379 @@
+package scenarios
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"statequake/chaos"
+)
+
+// maxSize is the largest scenario accepted, in bytes.
+const maxSize = 1 << 20
+
+// Options changes how a scenario is parsed.
+type Options struct {
+	// Set holds path=value arguments, applied in order before anything is
+	// checked. The value is YAML; an empty one removes the field.
+	Set []string
+	// CheckExpectation says what is wrong with one line of expect, if not nil.
+	CheckExpectation func(name, limit string) error
+}
+
+// Parse reads a scenario; file names it in errors. All problems are reported
+// together, one error each, as "file:line: field: problem", some with a second
+// line "hint: ...". The result shares no memory with data.
+func Parse(file string, data []byte, opt Options) (*Scenario, error) {
+	if len(data) > maxSize {
+		return nil, problem{text: "is larger than 1 MiB"}.format(file)
+	}
+	root, bad := document(data)
+	if bad != nil {
+		return nil, bad.format(file)
+	}
+	if root == nil {
+		return nil, problem{text: "is empty", hint: "statequake scenarios lists bundled ones to start from"}.format(file)
+	}
+	p := &parser{origin: map[*yaml.Node]string{}, places: map[string]place{"": {line: 1}}}
+	if root.Kind == yaml.MappingNode {
+		for _, arg := range opt.Set {
+			if bad := p.set(root, arg); bad != nil {
+				p.problems = append(p.problems, *bad)
+			}
+		}
+	}
+	s := p.scenario(root, opt)
+	s.Claim = claim(data)
+	if err := join(file, p.problems); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// claim returns the leading comment that begins with "# Claim:", up to an
+// empty comment line or the first line that is none.
+func claim(data []byte) string {
+	var words []string
+	found := false
+	for line := range strings.Lines(string(data)) {
+		text, ok := strings.CutPrefix(strings.TrimSpace(line), "#")
+		text = strings.TrimSpace(text)
+		if rest, ok := strings.CutPrefix(text, "Claim:"); ok && !found {
+			found, text = true, rest
+		}
+		if !ok || found && text == "" {
+			break
+		}
+		if found {
+			words = append(words, strings.Fields(text)...)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+
+func (p *parser) scenario(root *yaml.Node, opt Options) *Scenario {
+	o := p.object("", root, []string{"name", "seed", "system", "load", "probe", "faults", "expect", "reveals", "machine", "resolved"})
+	if o.broken {
+		return &Scenario{}
+	}
+	var s Scenario
+	o.need("name", "")
+	s.Name = p.name(o)
+	o.need("seed", "seed: 42, or any other whole number, makes operations and fault times repeatable")
+	s.Seed = o.integer("seed", 0, -1<<63, 1<<63-1)
+	s.System = p.system(o)
+	s.Load = p.load(o)
+	s.Probe = p.probe(o, s.System.Nodes)
+	s.Faults = p.faults(o)
+	s.Expect = p.expect(o, opt.CheckExpectation)
+	s.Reveals = o.choice("reveals", "", "kind of violation", violationKinds)
+	p.contradictions(&s)
+	return &s
+}
+
+func (p *parser) name(o object) string {
+	name, ok := o.scalar("name")
+	if ok && !namePattern.MatchString(name) {
+		o.refuse("name", "", "%q is not a name: lower-case letters, digits and dashes, at most 64", shorten(name))
+	}
+	return name
+}
+
+func (p *parser) system(root object) System {
+	root.need("system", "system: {name: reference}")
+	o := root.object("system", "name", "nodes", "ack", "window", "restart_delay", "store_delay", "shards", "bug")
+	if root.has("system") {
+		o.need("name", "name: reference is the bundled runtime")
+	}
+	s := System{
+		Name:         o.choice("name", systems[0], "system", systems),
+		Nodes:        int(o.integer("nodes", 3, 1, 9)),
+		Ack:          o.choice("ack", "durable", "contract", []string{"durable", "memory"}),
+		RestartDelay: o.duration("restart_delay", time.Second, 0, 10*time.Minute),
+		StoreDelay:   o.duration("store_delay", 0, 0, 10*time.Second),
+		Shards:       int(o.integer("shards", 16, 1, 1024)),
+	}
+	if bug, _ := o.scalar("bug"); bug != "" {
+		s.Bug = o.choice("bug", "", "bug", bugs)
+	}
+	window := o.duration("window", 500*time.Millisecond, time.Millisecond, time.Minute)
+	switch {
+	case s.Ack == "memory":
+		s.Window = window
+	case o.has("window"):
+		o.refuse("window", "system.ack: memory has one", "contradicts ack: durable, under which nothing acknowledged is volatile")
+	}
+	return s
+}
+
+func (p *parser) load(root object) Load {
+	root.need("load", "")
+	o := root.object("load", "workload", "driver", "route", "arrivals", "warmup", "duration", "timeout", "max_conns", "retry")
+	if !root.has("load") {
+		return Load{}
+	}
+	var l Load
+	l.Workload = p.workload(o)
+	l.Driver = p.driver(o)
+	l.Route = o.choice("route", "spread", "route", []string{"spread", "owner"})
+	l.Arrivals = p.arrivals(o)
+	l.Warmup = o.duration("warmup", 2*time.Second, 0, 10*time.Minute)
+	o.need("duration", "duration: 30s")
+	l.Duration = o.duration("duration", 0, time.Second, 24*time.Hour)
+	l.Timeout = o.duration("timeout", 10*time.Second, 10*time.Millisecond, 10*time.Minute)
+	l.MaxConns = int(o.integer("max_conns", 1024, 1, 65536))
+	retry := o.object("retry", "max", "duplicate")
+	l.Retry.Max = int(retry.integer("max", 3, 0, 100))
+	l.Retry.Duplicate = Percent(retry.number("duplicate", "%", 0, 0, 100, "1%"))
+	return l
+}
+
+func (p *parser) workload(load object) Workload {
+	load.need("workload", "workload: {name: shopping-cart}")
+	o := load.object("workload", "name", "keys", "skew", "mix")
+	if !load.has("workload") {
+		return Workload{}
+	}
+	o.need("name", oneOf(workloadNames()))
+	w := Workload{
+		Name: o.choice("name", "", "workload", workloadNames()),
+		Keys: int(o.integer("keys", 1000, 1, 1_000_000)),
+	}
+	if n := o.values["skew"]; n != nil && n.Kind == yaml.ScalarNode {
+		o.choice("skew", "uniform", "skew", []string{"uniform", "{zipf: exponent}"})
+	} else if n != nil {
+		skew := o.object("skew", "zipf")
+		skew.need("zipf", "skew: {zipf: 0.99}, or skew: uniform")
+		w.Zipf = skew.number("zipf", "", 0, 0.01, 5, "0.99")
+	}
+	w.Mix = p.mix(o, w.Name)
+	return w
+}
+
+// mix reads the weights of a workload's operations; without any it is the
+// workload's own mix. workload is empty if it is not known.
+func (p *parser) mix(o object, workload string) map[string]int {
+	defaults := workloads[workload]
+	if !o.has("mix") || workload == "" {
+		weights := map[string]int{}
+		for _, d := range defaults {
+			weights[d.op] = d.weight
+		}
+		return weights
+	}
+	var ops []string
+	for _, d := range defaults {
+		ops = append(ops, d.op)
+	}
+	mix := o.object("mix")
+	weights, sum := map[string]int{}, 0
+	for _, op := range slices.Sorted(maps.Keys(mix.values)) {
+		if !slices.Contains(ops, op) {
+			mix.refuse(op, didYouMean(op, ops), "workload %s has no operation %q; %s", workload, shorten(op), oneOf(ops))
+			continue
+		}
+		weights[op] = int(mix.integer(op, 1, 0, 1_000_000))
+		sum += weights[op]
+	}
+	if sum == 0 && len(weights) == len(mix.values) {
+		o.refuse("mix", "", "the weights add up to 0, so there is nothing to send")
+	}
+	return weights
+}
+
+func (p *parser) driver(o object) string {
+	driver, ok := o.scalar("driver")
+	switch {
+	case ok && (driver == "vegeta" || driver == "k6"):
+		o.refuse("driver", "", "%s is not built into this version; have http", driver)
+	case ok:
+		return o.choice("driver", "http", "driver", []string{"http"})
+	}
+	return "http"
+}
+
+func (p *parser) arrivals(load object) Arrivals {
+	load.need("arrivals", "arrivals: {constant: 500/s}")
+	n := load.values["arrivals"]
+	if n == nil {
+		return Arrivals{}
+	}
+	o := load.object("arrivals", "constant", "closed", "ramp", "step", "sine", "spike")
+	for _, later := range []string{"ramp", "step", "sine", "spike"} {
+		if o.has(later) {
+			o.refuse(later, "", "not built into this version; have constant, closed")
+			return Arrivals{}
+		}
+	}
+	switch {
+	case o.broken:
+	case o.has("constant") && o.has("closed"):
+		name, other := "closed", "constant"
+		if p.where(join2(o.path, other)).set != "" { // blame the later one
+			name, other = other, name
+		}
+		o.refuse(name, "--set 'load.arrivals={constant: 800/s}' replaces both", "contradicts load.arrivals.%s; give one of them", other)
+	case !o.has("constant") && !o.has("closed"):
+		load.refuse("arrivals", "arrivals: {constant: 500/s}, or {closed: {clients: 16}}", "missing constant or closed")
+	}
+	var a Arrivals
+	a.Constant = o.number("constant", "/s", 0, 0.1, 1e6, "500/s")
+	if o.has("closed") {
+		closed := o.object("closed", "clients")
+		closed.need("clients", "clients: 16")
+		a.Clients = int(closed.integer("clients", 0, 1, 65536))
+	}
+	return a
+}
+
+func (p *parser) probe(root object, nodes int) Probe {
+	o := root.object("probe", "every", "keys")
+	return Probe{
+		Every: o.duration("every", 20*time.Millisecond, time.Millisecond, time.Minute),
+		Keys:  int(o.integer("keys", int64(nodes), 1, 1024)),
+	}
+}
+
+func (p *parser) faults(root object) []Fault {
+	n := root.values["faults"]
+	if n == nil {
+		return nil
+	}
+	if n.Kind != yaml.SequenceNode {
+		root.refuse("faults", "faults: [{name: ..., at: 10s, chaos: {kind: ..., spec: ...}}]", "expected a list, got %s", describe(n))
+		return nil
+	}
+	var faults []Fault
+	first := map[string]string{}
+	for i, item := range n.Content {
+		path := fmt.Sprintf("faults[%d]", i)
+		p.remember(path, nil, item)
+		o := p.object(path, item, []string{"name", "at", "chaos"})
+		if o.broken {
+			faults = append(faults, Fault{}) // keeps the positions
+			continue
+		}
+		for _, name := range []string{"name", "at", "chaos"} {
+			o.need(name, map[string]string{
+				"at":    "at: 10s counts from the end of the warmup",
+				"chaos": "chaos: {kind: PodChaos, spec: {action: pod-kill, ...}}",
+			}[name])
+		}
+		f := Fault{Name: p.name(o), At: o.duration("at", 0, 0, 24*time.Hour)}
+		if other, ok := first[f.Name]; ok && o.has("name") {
+			o.refuse("name", "", "%s is the name of %s too", f.Name, other)
+		}
+		first[f.Name] = path
+		if o.has("chaos") {
+			p.chaos(o, &f)
+		}
+		faults = append(faults, f)
+	}
+	return faults
+}
+
+// chaos reads the Chaos Mesh object of a fault.
+func (p *parser) chaos(o object, f *Fault) {
+	path, n := join2(o.path, "chaos"), o.values["chaos"]
+	if n.Kind != yaml.MappingNode {
+		o.refuse("chaos", "", "expected a mapping, got %s", describe(n))
+		return
+	}
+	object, bad := toJSON(n)
+	if bad != nil {
+		at := p.where(path)
+		if at.set == "" {
+			at.line = bad.place.line
+		}
+		p.problems = append(p.problems, problem{at, path, bad.text, bad.hint})
+		return
+	}
+	p.rememberAll(path, n)
+	plan, err := chaos.Parse(f.Name, f.At, object)
+	for _, err := range split(err) {
+		text, hint := splitHint(err)
+		field, what, ok := strings.Cut(text, ": ")
+		if !ok || strings.ContainsAny(field, ` "`) {
+			p.refuse(path, hint, "%s", text)
+			continue
+		}
+		p.refuse(join2(path, field), hint, "%s", what)
+	}
+	f.Chaos, f.Plan = object, plan
+}
+
+// rememberAll notes where every value below n was written, by its path.
+func (p *parser) rememberAll(path string, n *yaml.Node) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			name := join2(path, n.Content[i].Value)
+			p.remember(name, n.Content[i], n.Content[i+1])
+			p.rememberAll(name, n.Content[i+1])
+		}
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			name := fmt.Sprintf("%s[%d]", path, i)
+			p.remember(name, nil, item)
+			p.rememberAll(name, item)
+		}
+	}
+}
+
+// split returns the errors that were joined into err.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+func (p *parser) expect(root object, check func(name, limit string) error) map[string]string {
+	o := root.object("expect")
+	limits := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(o.values)) {
+		limit, ok := o.scalar(name)
+		if !ok {
+			continue
+		}
+		limits[name] = limit
+		if check == nil {
+			continue
+		}
+		if err := check(name, limit); err != nil {
+			text, hint := splitHint(err)
+			o.refuse(name, hint, "%s", text)
+		}
+	}
+	return limits
+}

@@ -1,0 +1,381 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"statequake/chaos"
+	"statequake/chaos/process"
+	"statequake/fixtures/reference"
+	"statequake/history"
+	"statequake/loadgen"
+)
+
+// Bounds of the parts of a run that are not the load.
+const (
+	leadTime      = 100 * time.Millisecond // from the last preparation to the first operation
+	recoverLimit  = 30 * time.Second       // for the system to be ready again after the load
+	auditLimit    = 30 * time.Second       // for all keys to be read back
+	stopLimit     = 2 * time.Second        // for the nodes to end by themselves
+	sampleEvery   = time.Second
+	statusEvery   = 200 * time.Millisecond
+	ownerAttempts = 1000 // probe keys tried to have one on each node
+)
+
+// RunOptions says where and how a scenario runs.
+type RunOptions struct {
+	Dir       string // run directory: new, or empty
+	Binary    string // the statequake program, for the nodes of the reference runtime
+	Tag       string // first part of every operation id, 4 hexadecimal digits
+	Version   string // of statequake
+	Isolation string // how the run is kept apart from the rest of the machine, in words
+	KeepData  bool   // keep the nodes' data directories
+	Watch     func(Status)
+}
+
+// Status is the state of a run, for whoever watches it.
+type Status struct {
+	Phase   string        // starting, warmup, load, recovery, audit, stopping
+	Elapsed time.Duration // in warmup and load: since the first operation was due; else since the phase began
+	Total   time.Duration // of warmup and load together; otherwise how long the phase may take
+	Load    loadgen.Stats
+	Faults  []string // names of the faults that are active
+}
+
+// Run runs a scenario and records it in a run directory. When ctx ends, the
+// load stops, the faults are healed and what was recorded is audited, so that
+// it can be judged. An error means that there was no run, or that its record is
+// not complete; what was recorded stays.
+func Run(ctx context.Context, s *Scenario, opt RunOptions) error {
+	if err := makeRunDir(opt.Dir); err != nil {
+		return err
+	}
+	text, err := s.Resolved(Facts{Machine: ThisMachine(), Version: opt.Version, Isolation: opt.Isolation, RunTag: opt.Tag})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(opt.Dir, "scenario.yaml"), text, 0o644); err != nil {
+		return fmt.Errorf("write the scenario: %w", err)
+	}
+	record, err := history.Create(opt.Dir)
+	if err != nil {
+		return err
+	}
+	defer record.Abort() // does nothing after Close
+	r := &run{scenario: s, opt: opt, record: record, began: time.Now()}
+	return r.run(ctx)
+}
+
+// makeRunDir makes a directory that holds nothing yet.
+func makeRunDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("run directory %s is not empty (it holds %s)\nhint: name a new one with --out", dir, entries[0].Name())
+	}
+	return nil
+}
+
+// run is one run under way.
+type run struct {
+	scenario *Scenario
+	opt      RunOptions
+	record   *history.Writer
+	began    time.Time
+
+	cluster   *reference.Cluster
+	workload  *loadgen.Workload
+	generator *loadgen.Generator
+	faults    *chaos.Nemesis
+	endpoints []loadgen.Endpoint
+
+	mu    sync.Mutex
+	phase string
+	since time.Duration // the phase began, or the first operation was due
+	total time.Duration
+}
+
+// now is the run clock.
+func (r *run) now() time.Duration { return time.Since(r.began) }
+
+func (r *run) run(ctx context.Context) error {
+	s := r.scenario
+	recording, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { // a load that is not recorded is of no use
+		select {
+		case <-r.record.Failed():
+			cancel(fmt.Errorf("record the run: %w", r.record.Err()))
+		case <-recording.Done():
+		}
+	}()
+
+	var err error
+	if r.workload, err = loadgen.NewWorkload(loadgen.WorkloadConfig{
+		Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Zipf: s.Load.Workload.Zipf, Mix: s.Load.Workload.Mix, Seed: s.Seed,
+	}); err != nil {
+		return err
+	}
+	r.enter("starting", r.now(), recoverLimit)
+	watching, stopWatching := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	background.Go(func() { r.watch(watching) })
+	defer background.Wait()
+	defer stopWatching()
+
+	r.cluster, err = reference.Start(recording, reference.Config{
+		Binary: r.opt.Binary, Dir: r.opt.Dir, Nodes: s.System.Nodes, Shards: s.System.Shards,
+		Ack: s.System.Ack, Window: s.System.Window, RestartDelay: s.System.RestartDelay,
+		StoreDelay: s.System.StoreDelay, Bug: s.System.Bug, Now: r.now, Hottest: r.workload.Hottest,
+	})
+	if err != nil {
+		return err
+	}
+	stopped := false
+	stop := func() {
+		if !stopped {
+			stopped = true
+			r.stopCluster()
+		}
+	}
+	defer stop()
+	for _, n := range r.cluster.Nodes() {
+		r.endpoints = append(r.endpoints, loadgen.Endpoint{Node: n.Name, Addr: n.Addr})
+	}
+	background.Go(func() { r.sample(watching) })
+
+	result, probed, err := r.load(recording)
+	if err != nil {
+		return err
+	}
+	r.audit(append(r.workload.Touched(), probed...))
+	r.enter("stopping", r.now(), stopLimit)
+	r.ownExits()
+	stop()
+	stopWatching()
+	background.Wait()
+
+	if err := r.record.Err(); err != nil {
+		return fmt.Errorf("record the run: %w", err)
+	}
+	if err := r.record.Close(history.Footer{Scheduled: result.Scheduled, End: r.now(), Stopped: result.Stopped}); err != nil {
+		return fmt.Errorf("record the run: %w", err)
+	}
+	return nil
+}
+
+// load drives the workload, the prober and the faults, and waits until the
+// system is ready again. It returns what the prober touched.
+func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, error) {
+	s, l := r.scenario, r.scenario.Load
+	keys, err := r.probeKeys(ctx)
+	if err != nil {
+		return loadgen.Result{}, nil, err
+	}
+	start := r.now() + leadTime
+	var arrivals loadgen.Arrivals
+	if l.Arrivals.Constant > 0 {
+		arrivals = loadgen.Constant(l.Arrivals.Constant)
+	}
+	generator, err := loadgen.New(loadgen.Config{
+		Endpoints: r.endpoints, Codec: reference.Codec{}, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients,
+		Start: start, Warmup: l.Warmup, Duration: l.Duration, Timeout: l.Timeout,
+		Retry: loadgen.Retry{Max: l.Retry.Max, Duplicate: l.Retry.Duplicate.Share()}, Route: l.Route, MaxConns: l.MaxConns,
+		Seed: s.Seed, Tag: r.opt.Tag, Now: r.now, Record: r.record.Op,
+	})
+	if err != nil {
+		return loadgen.Result{}, nil, err
+	}
+	prober, err := loadgen.NewProber(loadgen.ProberConfig{
+		Endpoints: r.endpoints, Codec: reference.Codec{}, Keys: keys, Every: s.Probe.Every,
+		Start: start, Timeout: l.Timeout, Tag: r.opt.Tag, Now: r.now, Record: r.record.Op,
+	})
+	if err != nil {
+		return loadgen.Result{}, nil, err
+	}
+	plans := make([]*chaos.Fault, len(s.Faults))
+	for i, f := range s.Faults {
+		plans[i] = f.Plan
+	}
+	faults := chaos.New(chaos.Config{
+		Faults: plans, Nodes: r.targets(), Seed: s.Seed, Resolve: r.cluster.Resolve,
+		Now: r.now, Start: start + l.Warmup, Record: r.record.Fault,
+	})
+	r.mu.Lock()
+	r.generator, r.faults = generator, faults
+	r.mu.Unlock()
+	r.enter("load", start, l.Warmup+l.Duration)
+
+	probing, stopProbing := context.WithCancel(context.Background())
+	defer stopProbing()
+	injecting, heal := context.WithCancel(ctx)
+	defer heal()
+	var beside sync.WaitGroup
+	var probeErr, faultErr error
+	beside.Go(func() { _, probeErr = prober.Run(probing) })
+	injected := make(chan struct{})
+	go func() {
+		defer close(injected)
+		faultErr = faults.Run(injecting)
+	}()
+	result, err := generator.Run(ctx)
+
+	r.enter("recovery", r.now(), recoverLimit)
+	heal()
+	<-injected
+	ready, cancel := context.WithTimeout(context.Background(), recoverLimit)
+	readyErr := r.cluster.Ready(ready)
+	cancel()
+	stopProbing()
+	beside.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = errors.Join(cause, err)
+	}
+	if readyErr != nil {
+		readyErr = fmt.Errorf("after the load: %w", readyErr)
+	}
+	return result, prober.Touched(), errors.Join(err, faultErr, probeErr, readyErr)
+}
+
+// targets are the nodes as faults see them.
+func (r *run) targets() []chaos.Node {
+	var nodes []chaos.Node
+	for _, n := range r.cluster.Nodes() {
+		nodes = append(nodes, chaos.Node{
+			Node:   process.Node{Name: n.Name, Addr: n.Addr, PID: n.PID, Kill: n.Kill, Hold: n.Hold},
+			Labels: n.Labels,
+		})
+	}
+	return nodes
+}
+
+// audit reads every key back. Keys that cannot be read stay out of the history,
+// which makes their verdict unknown.
+func (r *run) audit(keys []loadgen.EntityKey) {
+	r.enter("audit", r.now(), auditLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), auditLimit)
+	defer cancel()
+	// What the audit did not get is in the history, and so in the verdict.
+	_ = loadgen.Audit(ctx, loadgen.AuditConfig{
+		Endpoints: r.endpoints, Codec: reference.Codec{}, Keys: keys, Timeout: r.scenario.Load.Timeout, Tag: r.opt.Tag, Now: r.now,
+		Record: r.record.Op,
+	})
+}
+
+// probeKeys finds counters to probe that are spread evenly over the nodes.
+func (r *run) probeKeys(ctx context.Context) ([]loadgen.EntityKey, error) {
+	want := r.scenario.Probe.Keys
+	share := (want + len(r.endpoints) - 1) / len(r.endpoints)
+	perNode := map[string]int{}
+	var keys []loadgen.EntityKey
+	for i := 1; len(keys) < want; i++ {
+		key := loadgen.EntityKey{Entity: "counter", Key: fmt.Sprintf("{probe-%d}", i)}
+		owner, err := r.cluster.Owner(ctx, key.Entity, key.Key)
+		if err != nil {
+			return nil, fmt.Errorf("place the probes: %w", err)
+		}
+		if perNode[owner] < share || i > ownerAttempts {
+			perNode[owner]++
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
+
+// ownExits records the ends of nodes that no fault asked for.
+func (r *run) ownExits() {
+	for node, exits := range r.cluster.OwnExits() {
+		for i, e := range exits {
+			r.record.Fault(history.Fault{
+				Name: fmt.Sprintf("own-exit-%s-%d", node, i+1), Kind: "OwnExit", Event: history.Evidence, At: e.At, Targets: []string{node},
+				Proof: history.Mismatch, Detail: fmt.Sprintf("%s (pid %d) ended on its own: %s", node, e.PID, e.Status),
+			})
+		}
+	}
+}
+
+func (r *run) stopCluster() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+	// A node that had to be killed is gone all the same, and its log tells why.
+	_ = r.cluster.Stop(ctx)
+	if !r.opt.KeepData {
+		_ = os.RemoveAll(filepath.Join(r.opt.Dir, "data"))
+	}
+}
+
+// sample records the resources of the nodes and of this process.
+func (r *run) sample(ctx context.Context) {
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	for {
+		for _, s := range r.cluster.Sample() {
+			r.record.Sample(s)
+		}
+		r.record.Sample(r.self())
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// self is a sample of the generator, that is of this process.
+func (r *run) self() history.Sample {
+	s := selfSample(r.now())
+	r.mu.Lock()
+	g := r.generator
+	r.mu.Unlock()
+	if g != nil {
+		st := g.Stats()
+		s.LagP50, s.LagP99, s.LagMax, s.StallMax, s.Dispatched = st.LagP50, st.LagP99, st.LagMax, st.StallMax, st.Dispatched
+	}
+	return s
+}
+
+func (r *run) enter(phase string, since, total time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.phase, r.since, r.total = phase, since, total
+}
+
+// watch reports the state of the run until ctx ends.
+func (r *run) watch(ctx context.Context) {
+	if r.opt.Watch == nil {
+		return
+	}
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			r.opt.Watch(r.status())
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *run) status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := Status{Phase: r.phase, Elapsed: max(0, r.now()-r.since), Total: r.total}
+	if r.phase == "load" && st.Elapsed < r.scenario.Load.Warmup {
+		st.Phase = "warmup"
+	}
+	if r.generator != nil {
+		st.Load, st.Faults = r.generator.Stats(), r.faults.Active()
+	}
+	return st
+}

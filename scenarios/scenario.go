@@ -1,0 +1,87 @@
+package scenarios
+
+import (
+	"encoding/json"
+	"time"
+
+	"statequake/chaos"
+)
+
+// Scenario is one parsed and valid scenario with every default filled in.
+type Scenario struct {
+	Name    string            // lower-case letters, digits and dashes
+	Claim   string            // what the scenario sets out to show, from its leading "# Claim:" comment; may be empty
+	Seed    int64             // fixes operations and fault times, not interleavings
+	System  System            //
+	Load    Load              //
+	Probe   Probe             //
+	Faults  []Fault           // in the order of the file
+	Expect  map[string]string // expectation -> limit, as written
+	Reveals string            // the kind of violation that must be found while the planted bug is on; empty if none is claimed
+}
+
+// System is the system under test.
+type System struct {
+	Name         string        // one of Systems
+	Nodes        int           // 1 to 9
+	Ack          string        // "durable" or "memory": the contract it is judged by
+	Window       time.Duration // ack memory only, else 0: how long an acknowledged write may stay volatile
+	RestartDelay time.Duration // from a node's death to its next start
+	StoreDelay   time.Duration // added to every write to the store, to widen windows; 0 adds none
+	Shards       int           // groups of entities that move between nodes together
+	Bug          string        // planted bug, one of Bugs; empty for the correct system
+}
+
+// Load is the traffic.
+type Load struct {
+	Workload Workload
+	Driver   string        // "http"
+	Route    string        // "spread" over all nodes, or "owner"
+	Arrivals Arrivals      //
+	Warmup   time.Duration // runs before the load and is not measured
+	Duration time.Duration // of the measured load, the warmup not included
+	Timeout  time.Duration // of one operation over all its attempts; longer than any pause
+	MaxConns int           // connections over all nodes
+	Retry    Retry
+}
+
+// Workload says which operations are sent to which keys.
+type Workload struct {
+	Name string         // "shopping-cart", "counter" or "register"
+	Keys int            // number of live keys
+	Zipf float64        // exponent of the popularity of keys; 0 is uniform
+	Mix  map[string]int // operation -> weight
+}
+
+// Arrivals says when operations are due. Exactly one of the fields is set.
+type Arrivals struct {
+	Constant float64 // operations per second, evenly spaced, whatever the system does (open loop)
+	Clients  int     // each sends its next operation when the last one has ended (closed loop)
+}
+
+// Retry says how often one operation is sent.
+type Retry struct {
+	Max       int     // further attempts after the first, under the same operation id
+	Duplicate Percent // of the operations are sent twice on purpose
+}
+
+// Percent is a share in hundredths, 0 to 100.
+type Percent float64
+
+// Share returns p as a fraction of one.
+func (p Percent) Share() float64 { return float64(p) / 100 }
+
+// Probe is the prober that runs beside the load for the whole run, so that
+// outages are seen whatever the traffic.
+type Probe struct {
+	Every time.Duration // between two probes of one key
+	Keys  int           // number of probe keys
+}
+
+// Fault is one fault of the schedule.
+type Fault struct {
+	Name  string          // unique in the scenario
+	At    time.Duration   // since the start of the measured load, that is since the end of the warmup
+	Chaos json.RawMessage // the object as written: {"kind": ..., "spec": ...}
+	Plan  *chaos.Fault    // the same, parsed
+}

@@ -1,0 +1,87 @@
+package scenarios
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"statequake/chaos"
+)
+
+// systems are the systems under test that can be named.
+var systems = []string{"reference"}
+
+// bugs are the misbehaviours planted in the reference runtime.
+var bugs = []string{"ack-before-journal", "no-fence", "double-apply", "dirty-read"}
+
+// violationKinds are the kinds of violation the witness audit tells apart.
+var violationKinds = []string{"duplicated", "lost", "phantom", "dirty-read", "wrong-result", "stale-read", "reordered", "future-read"}
+
+// share is the weight of one operation in a mix.
+type share struct {
+	op     string
+	weight int
+}
+
+// workloads are the operations of each workload with their default weights.
+var workloads = map[string][]share{
+	"shopping-cart": {{"add", 70}, {"remove", 10}, {"get", 20}},
+	"counter":       {{"add", 80}, {"get", 20}},
+	"register":      {{"set", 50}, {"get", 50}},
+}
+
+func workloadNames() []string { return slices.Sorted(maps.Keys(workloads)) }
+
+// contradictions reports fields that are fine alone and impossible together.
+func (p *parser) contradictions(s *Scenario) {
+	for i, f := range s.Faults {
+		path := fmt.Sprintf("faults[%d]", i)
+		switch end := s.Load.Duration; {
+		case end == 0: // reported already
+		case f.At > end:
+			p.refuse(path+".at", "", "%s is after the load ends (%s)", short(f.At), short(end))
+		case f.At == end:
+			p.refuse(path+".at", "", "%s is when the load ends", short(f.At))
+		}
+		if f.Plan == nil { // reported already
+			continue
+		}
+		p.labels(path+".chaos", f.Chaos, s.System.Nodes)
+		if f.Plan.Kind == chaos.ProcessPause && s.Load.Timeout > 0 && f.Plan.Duration >= s.Load.Timeout {
+			p.refuse(path+".chaos.spec.duration", "raise load.timeout or shorten the pause",
+				"%s is not shorter than load.timeout (%s), so the paused node's late answers would never be seen",
+				short(f.Plan.Duration), short(s.Load.Timeout))
+		}
+	}
+}
+
+// labels reports label selectors that no node can ever match: the fault would
+// hit nothing and the run prove nothing.
+func (p *parser) labels(path string, object []byte, nodes int) {
+	var fault struct {
+		Spec struct {
+			Selector struct {
+				LabelSelectors map[string]string `json:"labelSelectors"`
+			} `json:"selector"`
+		} `json:"spec"`
+	}
+	if err := json.Unmarshal(object, &fault); err != nil {
+		return // chaos.Parse has accepted it
+	}
+	have := []string{chaos.NodeLabel, chaos.OwnerOfLabel, chaos.RoleLabel}
+	selectors := fault.Spec.Selector.LabelSelectors
+	for _, label := range slices.Sorted(maps.Keys(selectors)) {
+		value := selectors[label]
+		at := path + ".spec.selector.labelSelectors." + label
+		if !slices.Contains(have, label) {
+			p.refuse(at, didYouMean(label, have), "no node has this label; %s", oneOf(have))
+		}
+		if n, err := strconv.Atoi(strings.TrimPrefix(value, "n")); label == chaos.NodeLabel &&
+			(err != nil || value != fmt.Sprintf("n%d", n) || n < 1 || n > nodes) {
+			p.refuse(at, "", "there is no node %q; the nodes are n1 to n%d", value, nodes)
+		}
+	}
+}
