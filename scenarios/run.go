@@ -21,7 +21,7 @@ const (
 	leadTime      = 100 * time.Millisecond // from the last preparation to the first operation
 	recoverLimit  = 30 * time.Second       // for the system to be ready again after the load
 	auditLimit    = 30 * time.Second       // for all keys to be read back
-	stopLimit     = 2 * time.Second        // for the nodes to end by themselves
+	stopLimit     = 500 * time.Millisecond // for the nodes to end by themselves
 	sampleEvery   = time.Second
 	statusEvery   = 200 * time.Millisecond
 	ownerAttempts = 1000 // probe keys tried to have one on each node

@@ -22,14 +22,14 @@ type Scenario struct {
 
 // System is the system under test.
 type System struct {
-	Name         string        // one of Systems
+	Name         string        // "reference"
 	Nodes        int           // 1 to 9
 	Ack          string        // "durable" or "memory": the contract it is judged by
 	Window       time.Duration // ack memory only, else 0: how long an acknowledged write may stay volatile
 	RestartDelay time.Duration // from a node's death to its next start
 	StoreDelay   time.Duration // added to every write to the store, to widen windows; 0 adds none
 	Shards       int           // groups of entities that move between nodes together
-	Bug          string        // planted bug, one of Bugs; empty for the correct system
+	Bug          string        // planted bug; empty for the correct system
 }
 
 // Load is the traffic.

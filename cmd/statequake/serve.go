@@ -113,13 +113,15 @@ func serve(ctx context.Context, cfg node.Config) error {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	listener, err := net.Listen("tcp", cfg.Members[cfg.Name].API)
-	if err != nil {
-		return fmt.Errorf("listen for the API: %w", err)
-	}
 	n, err := node.Open(ctx, cfg)
 	if err != nil {
 		return err
+	}
+	// Not before: who is refused goes elsewhere at once, who connects waits.
+	listener, err := net.Listen("tcp", cfg.Members[cfg.Name].API)
+	if err != nil {
+		n.Close()
+		return fmt.Errorf("listen for the API: %w", err)
 	}
 	server := &http.Server{Handler: n.Handler(), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
 	failed := make(chan error, 1)

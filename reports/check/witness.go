@@ -266,6 +266,10 @@ func (w *auditor) newKey(h *keyOps, t *truth) *key {
 			// an operation that had nothing to do.
 			r.write = !r.same && w.applied[entityKey{op.Entity, op.Name}]
 		}
+		if op.Phase != history.Audit && op.Returned >= t.audit.Sent && (r.gone() || r.takenBack()) {
+			k.note(true, h.entityKey, 1, "acknowledged operations that may have taken effect after the audit")
+			continue
+		}
 		k.replies = append(k.replies, r)
 		if r.pos > 0 {
 			k.at[r.pos] = &k.replies[len(k.replies)-1]

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,8 +34,9 @@ const (
 	ambiguousPause    = 20 * time.Millisecond
 	tick              = 50  // ms
 	election          = 500 // ms
-	ownerPrefix       = "/statequake/owner/"
-	memberPrefix      = "/statequake/member/"
+	clusterPrefix     = "/statequake/cluster/"
+	ownerPrefix       = clusterPrefix + "owner/"
+	memberPrefix      = clusterPrefix + "member/"
 	headPrefix        = "/statequake/head/"
 	entriesPrefix     = "/statequake/journal/"
 	checkpointsPrefix = "/statequake/checkpoint/"
@@ -171,33 +173,31 @@ func (s *Store) Defragment() error {
 // View reads owners and members. The picture is current at some instant
 // between call and return.
 func (s *Store) View(ctx context.Context) (View, error) {
-	resp, err := s.client.Txn(ctx).Then(
-		clientv3.OpGet(ownerPrefix, clientv3.WithPrefix()),
-		clientv3.OpGet(memberPrefix, clientv3.WithPrefix()),
-	).Commit()
+	resp, err := s.client.Get(ctx, clusterPrefix, clientv3.WithPrefix())
 	if err != nil {
 		return View{}, fmt.Errorf("read owners: %w", err)
 	}
 	v := View{Owners: map[int]Owner{}, Members: map[string]Member{}}
-	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
-		var shard int
-		var o Owner
-		if _, err := fmt.Sscanf(string(kv.Key), ownerPrefix+"%04d", &shard); err != nil {
+	for _, kv := range resp.Kvs {
+		if name, ok := strings.CutPrefix(string(kv.Key), memberPrefix); ok {
+			var m Member
+			if err := json.Unmarshal(kv.Value, &m); err != nil {
+				return View{}, fmt.Errorf("member %s: %w", name, err)
+			}
+			m.Revision = kv.ModRevision
+			v.Members[name] = m
+			continue
+		}
+		shard, err := strconv.Atoi(strings.TrimPrefix(string(kv.Key), ownerPrefix))
+		if err != nil {
 			return View{}, fmt.Errorf("owner key %q: %w", kv.Key, err)
 		}
+		var o Owner
 		if err := json.Unmarshal(kv.Value, &o); err != nil {
 			return View{}, fmt.Errorf("owner of shard %d: %w", shard, err)
 		}
 		o.Revision = kv.ModRevision
 		v.Owners[shard] = o
-	}
-	for _, kv := range resp.Responses[1].GetResponseRange().Kvs {
-		var m Member
-		if err := json.Unmarshal(kv.Value, &m); err != nil {
-			return View{}, fmt.Errorf("member %q: %w", kv.Key, err)
-		}
-		m.Revision = kv.ModRevision
-		v.Members[strings.TrimPrefix(string(kv.Key), memberPrefix)] = m
 	}
 	return v, nil
 }

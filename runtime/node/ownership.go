@@ -208,7 +208,7 @@ func (n *Node) decide(view journal.View) {
 					n.release(ctx, s, settled)
 				}()
 			}
-		case n.cfg.Bugs.NoFence && n.serves(s):
+		case n.cfg.Bugs.NoFence && n.serves(s) && !(o.Released && o.Next == me):
 			// does not notice that it was deposed
 		case o.Revision == 0:
 			if stand && (!forming || n.preferred(s.id, func(string) bool { return true }) == me) {
@@ -240,6 +240,7 @@ func (n *Node) claim(s *shard, seen journal.Owner, wait time.Duration) {
 	s.mu.Lock()
 	s.claiming = true
 	s.mu.Unlock()
+	n.depose(s) // an earlier epoch that is still served here, which only a planted bug leaves
 	n.wg.Go(func() {
 		began := n.now()
 		m, head, err := n.takeOver(s, seen, wait)
