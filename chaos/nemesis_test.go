@@ -141,7 +141,7 @@ func TestRunKill(t *testing.T) {
 	if role := events[0].Roles["n2"]; role != "store-leader" || events[1].Roles["n2"] != role {
 		t.Errorf("roles %v, %v, want store-leader twice", events[0].Roles, events[1].Roles)
 	}
-	if want := fmt.Sprintf("n2: pid %d was gone ", pid); !strings.HasPrefix(events[2].Detail, want) {
+	if want := fmt.Sprintf("n2: pid %d ran no more ", pid); !strings.HasPrefix(events[2].Detail, want) {
 		t.Errorf("detail %q, want %q...", events[2].Detail, want)
 	}
 }

@@ -56,8 +56,8 @@ type Evidence struct {
 }
 
 // Kill ends the node's process with SIGKILL; with a grace period by SIGTERM
-// first, and SIGKILL if it is still there afterwards. seen is called when the
-// observer sees that it is gone. If ctx ends during the grace period the
+// first, and SIGKILL if it still runs afterwards. seen is told when the
+// observer saw that it runs no more. If ctx ends during the grace period the
 // process is left to end by itself.
 func (j *Injector) Kill(ctx context.Context, node Node, grace time.Duration, seen func(at time.Duration)) Evidence {
 	ev := j.kill(ctx, node, grace)
@@ -88,44 +88,56 @@ func (j *Injector) kill(ctx context.Context, node Node, grace time.Duration) Evi
 	if grace > 0 {
 		sig = syscall.SIGTERM
 	}
-	isGone := func(l Look) bool { return l.Gone }
 	sent := j.Now()
 	if err := node.Kill(sig); err != nil {
 		return ev.failed(history.Mismatch, "%v", err)
 	}
 	if grace > 0 {
 		patience, cancel := context.WithTimeout(ctx, grace)
-		_, at, err := j.awaitLook(patience, ev.target, isGone)
+		_, at, err := j.awaitLook(patience, ev.target, Look.dead)
 		cancel()
 		switch {
 		case err == nil:
-			return ev.confirmed(at, "pid %d was gone %s after SIGTERM", ev.target.PID, words(at-sent))
+			return j.gone(ctx, ev, at, sent, "SIGTERM")
 		case ctx.Err() != nil:
-			return ev.failed(history.Inconclusive, "ended while pid %d had its grace period", ev.target.PID)
+			return ev.failed(history.Inconclusive, "the run ended while pid %d had its grace period", ev.target.PID)
 		case !errors.Is(err, context.DeadlineExceeded):
 			return ev.failed(history.Inconclusive, "%v", err)
 		}
-		sig, sent = syscall.SIGKILL, j.Now()
-		if err := node.Kill(sig); err != nil {
+		sent = j.Now()
+		if err := node.Kill(syscall.SIGKILL); err != nil {
 			return ev.failed(history.Mismatch, "%v", err)
 		}
 	}
 	// Also after ctx has ended: the signal is on its way.
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), seenWithin)
 	defer cancel()
-	_, at, err := j.awaitLook(patience, ev.target, isGone)
+	_, at, err := j.awaitLook(patience, ev.target, Look.dead)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return ev.failed(history.Mismatch, "pid %d was still there %v after SIGKILL", ev.target.PID, seenWithin)
+		return ev.failed(history.Mismatch, "pid %d still ran %v after SIGKILL", ev.target.PID, seenWithin)
 	case err != nil:
 		return ev.failed(history.Inconclusive, "%v", err)
 	}
-	return ev.confirmed(at, "pid %d was gone %s after SIGKILL", ev.target.PID, words(at-sent))
+	return j.gone(ctx, ev, at, sent, "SIGKILL")
+}
+
+// gone follows a process that was seen dead at the instant at until nothing is
+// left of it.
+func (j *Injector) gone(ctx context.Context, ev Evidence, at, sent time.Duration, sig string) Evidence {
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), seenWithin)
+	defer cancel()
+	_, end, err := j.awaitLook(patience, ev.target, func(l Look) bool { return l.Gone })
+	ev = ev.confirmed(at, "pid %d ran no more %s after %s and was gone after %s", ev.target.PID, words(at-sent), sig, words(end-sent))
+	if err != nil {
+		return ev.failed(history.Inconclusive, "pid %d ran no more %s after %s, but it was not gone %v later", ev.target.PID, words(at-sent), sig, seenWithin)
+	}
+	return ev
 }
 
 // Fail ends the node's process with SIGKILL and keeps it down for d, counted
-// from when it was seen gone, or until ctx ends. seen is called when the
-// observer sees that it is gone.
+// from when it was seen to run no more, or until ctx ends. seen is told when
+// that was.
 func (j *Injector) Fail(ctx context.Context, node Node, d time.Duration, seen func(at time.Duration)) Evidence {
 	j.hold(node, 1)
 	defer j.hold(node, -1)
@@ -138,18 +150,19 @@ func (j *Injector) Fail(ctx context.Context, node Node, d time.Duration, seen fu
 	if pid := ev.successor(); pid != 0 {
 		return ev.but(history.Mismatch, "pid %d ran %s later, while none was to run", pid, words(lasted))
 	}
-	if ev.Proof == history.Confirmed {
-		ev.connectionRefused(context.WithoutCancel(ctx))
+	if ev.Proof != history.Confirmed {
+		return ev
 	}
-	if ev.Proof == history.Confirmed {
-		ev.Detail += fmt.Sprintf(", still so %s later", words(lasted))
+	if ok, answer := refused(context.WithoutCancel(ctx), node.Addr); !ok {
+		return ev.but(history.Inconclusive, "%s later %s", words(lasted), answer)
 	}
+	ev.Detail += fmt.Sprintf(", and again %s later", words(lasted))
 	return ev
 }
 
 // Pause stops the node's process with SIGSTOP for d, counted from when all its
 // threads were seen stopped, or until ctx ends; then it continues it. seen is
-// called when the observer sees the process stopped. The error says that the
+// told when that was. The error says that the
 // process could not be continued.
 func (j *Injector) Pause(ctx context.Context, node Node, d time.Duration, seen func(at time.Duration)) (ev Evidence, err error) {
 	ev, ok := j.target(node)
@@ -167,7 +180,7 @@ func (j *Injector) Pause(ctx context.Context, node Node, d time.Duration, seen f
 	cancel()
 	switch {
 	case ctx.Err() != nil:
-		return ev.failed(history.Inconclusive, "ended before pid %d was seen stopped", ev.target.PID), nil
+		return ev.failed(history.Inconclusive, "the run ended before pid %d was seen stopped", ev.target.PID), nil
 	case errors.Is(lookErr, context.DeadlineExceeded):
 		return ev.failed(history.Mismatch, "%d of %d threads of pid %d were stopped %v after SIGSTOP",
 			before.Stopped, before.Threads, ev.target.PID, seenWithin), nil

@@ -25,9 +25,15 @@ type Look struct {
 	Gone     bool   // there is no such process, or it is a zombie without a living thread
 	Threads  int    // living ones
 	Stopped  int    // threads that are stopped by a signal
+	Exiting  int    // threads on their way out
 	CPU      uint64 // clock ticks of 10 ms of CPU time used so far
 	Switches uint64 // context switches so far, of the threads that live
 }
+
+// dead reports whether the process will never again run code of its own. The
+// kernel may still be busy with what it leaves: freeing the memory of a large
+// process takes tens of milliseconds, and its sockets are closed after that.
+func (l Look) dead() bool { return l.Gone || l.Exiting == l.Threads }
 
 // stopped reports whether nothing of the process can run.
 func (l Look) stopped() bool { return !l.Gone && l.Threads > 0 && l.Stopped == l.Threads }
@@ -73,6 +79,9 @@ func (id ID) Look() (Look, error) {
 		if thread.state == 'T' {
 			look.Stopped++
 		}
+		if thread.exiting {
+			look.Exiting++
+		}
 		switches, err := readSwitches(dir + "/task/" + task.Name() + "/status")
 		if err != nil && !gone(err) {
 			return Look{}, err
@@ -89,9 +98,10 @@ func gone(err error) bool {
 }
 
 type stat struct {
-	state byte
-	cpu   uint64
-	start uint64
+	state   byte
+	exiting bool
+	cpu     uint64
+	start   uint64
 }
 
 // readStat reads /proc/PID/stat, see proc_pid_stat(5).
@@ -109,7 +119,13 @@ func readStat(path string) (stat, error) {
 		v, _ := strconv.ParseUint(string(fields[n-3]), 10, 64) // the kernel's own numbers
 		return v
 	}
-	return stat{state: fields[0][0], cpu: field(14) + field(15), start: field(22)}, nil
+	const exiting = 0x4 // PF_EXITING of the kernel's flags, set before a thread lets go of anything
+	return stat{
+		state:   fields[0][0],
+		exiting: field(9)&exiting != 0,
+		cpu:     field(14) + field(15),
+		start:   field(22),
+	}, nil
 }
 
 // readSwitches sums voluntary_ctxt_switches and nonvoluntary_ctxt_switches.

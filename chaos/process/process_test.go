@@ -58,7 +58,7 @@ func TestKill(t *testing.T) {
 	pid := n.PID()
 	var seen []time.Duration
 	ev := j.Kill(t.Context(), n.target(), 0, func(at time.Duration) { seen = append(seen, at) })
-	check(t, ev, history.Confirmed, fmt.Sprintf("n1: pid %d was gone ", pid), " after SIGKILL; ", n.Addr+" refused a connection")
+	check(t, ev, history.Confirmed, fmt.Sprintf("n1: pid %d ran no more ", pid), " after SIGKILL and was gone after ", n.Addr+" refused a connection")
 	if len(seen) != 1 || seen[0] != ev.At || !ev.Seen {
 		t.Errorf("seen at %v, evidence at %v", seen, ev.At)
 	}
@@ -127,14 +127,14 @@ func TestKillThatDoesNothing(t *testing.T) {
 	lame := n.target()
 	lame.Kill = func(syscall.Signal) error { return nil }
 	ev := j.Kill(t.Context(), lame, 0, func(time.Duration) { t.Error("seen") })
-	check(t, ev, history.Mismatch, "was still there 5s after SIGKILL")
+	check(t, ev, history.Mismatch, "still ran 5s after SIGKILL")
 }
 
 func TestFail(t *testing.T) {
 	n, j := startNode(t, testnode.Plain), newInjector()
 	const d = 300 * time.Millisecond
 	ev := j.Fail(t.Context(), n.target(), d, func(time.Duration) {})
-	check(t, ev, history.Confirmed, "gone", "refused a connection, still so ", " later")
+	check(t, ev, history.Confirmed, "gone", "refused a connection, and again 30", " ms later")
 	at, _ := recovered(t, j, ev)
 	if at-ev.At < d {
 		t.Errorf("recovered %v after the injection, want not before %v", at-ev.At, d)
@@ -273,4 +273,22 @@ func TestEndOfContextHeals(t *testing.T) {
 	ev = j.Fail(ctx, n.target(), time.Hour, func(time.Duration) { cancel() })
 	check(t, ev, history.Confirmed)
 	recovered(t, j, ev)
+}
+
+func TestWhatALookMeans(t *testing.T) {
+	for _, tt := range []struct {
+		look          Look
+		dead, stopped bool
+	}{
+		{Look{Gone: true}, true, false},
+		{Look{Threads: 3}, false, false},
+		{Look{Threads: 3, Stopped: 3}, false, true},
+		{Look{Threads: 3, Stopped: 2}, false, false},
+		{Look{Threads: 3, Exiting: 2}, false, false},
+		{Look{Threads: 1, Exiting: 1}, true, false}, // the last thread frees the memory
+	} {
+		if tt.look.dead() != tt.dead || tt.look.stopped() != tt.stopped {
+			t.Errorf("%+v: dead %v, stopped %v", tt.look, tt.look.dead(), tt.look.stopped())
+		}
+	}
 }

@@ -27,7 +27,7 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-func run(args []string) int {
+func rootCmd() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "statequake",
 		Short: "Shake a stateful serverless runtime, and prove what it remembers",
@@ -42,6 +42,11 @@ error, 4 an expectation was missed.`,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(runCmd(), checkCmd(), scenariosCmd(), systemsCmd(), serveCmd(), clusterCmd(), versionCmd())
+	return root
+}
+
+func run(args []string) int {
+	root := rootCmd()
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
 	var code exit

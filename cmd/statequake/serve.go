@@ -8,7 +8,9 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -35,11 +37,14 @@ func plantedNames() string {
 	return strings.Join(names[1:], ", ") // the first is ""
 }
 
-const drainTime = 10 * time.Second
+const (
+	drainTime = 10 * time.Second
+	gcPercent = 400 // a node's heap is small and its garbage plenty
+)
 
 func serveCmd() *cobra.Command {
 	var cfg node.Config
-	var members, ack, bug string
+	var members, ack, bug, profiles string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run one node of the reference runtime",
@@ -71,7 +76,7 @@ hands its shards over before it ends.`,
 			}
 			cfg.Memory, cfg.Types = ack == "memory", services.All()
 			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-			return serve(cmd.Context(), cfg)
+			return serve(cmd.Context(), cfg, profiles)
 		},
 	}
 	f := cmd.Flags()
@@ -82,6 +87,7 @@ hands its shards over before it ends.`,
 	f.DurationVar(&cfg.Window, "window", 500*time.Millisecond, "with --ack memory: oldest unflushed command with which it still acknowledges early")
 	f.IntVar(&cfg.Shards, "shards", 16, "number of shards; the same for the life of the data")
 	f.StringVar(&bug, "bug", "", "misbehave on purpose: "+plantedNames())
+	f.StringVar(&profiles, "pprof", "", "address on which to serve Go profiles; nowhere if empty")
 	f.DurationVar(&cfg.StoreDelay, "store-delay", 0, "make every flush take this much longer")
 	return cmd
 }
@@ -107,9 +113,12 @@ func parseMembers(s string) (map[string]node.Peer, error) {
 	return members, nil
 }
 
-func serve(ctx context.Context, cfg node.Config) error {
+func serve(ctx context.Context, cfg node.Config, profiles string) error {
 	ctx, cancel := untilSignal(ctx)
 	defer cancel()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -122,6 +131,14 @@ func serve(ctx context.Context, cfg node.Config) error {
 	if err != nil {
 		n.Close()
 		return fmt.Errorf("listen for the API: %w", err)
+	}
+	if profiles != "" {
+		go func() {
+			mux := http.NewServeMux()
+			mux.HandleFunc("/debug/pprof/", pprof.Index)
+			mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+			cfg.Log.Error("profiles", "err", http.ListenAndServe(profiles, mux))
+		}()
 	}
 	server := &http.Server{Handler: n.Handler(), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
 	failed := make(chan error, 1)

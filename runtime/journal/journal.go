@@ -32,6 +32,7 @@ const (
 	maxTxnBytes       = 1 << 20
 	attemptTimeout    = time.Second
 	ambiguousPause    = 20 * time.Millisecond
+	backendBatch      = 500 * time.Millisecond
 	tick              = 50  // ms
 	election          = 500 // ms
 	clusterPrefix     = "/statequake/cluster/"
@@ -94,6 +95,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	c.ListenClientUrls, c.AdvertiseClientUrls = nil, nil
 	c.TickMs, c.ElectionMs = tick, election
 	c.QuotaBackendBytes = quotaBytes
+	// The log of etcd holds everything that is durable; its database may follow later.
+	c.BackendBatchInterval = backendBatch
 	c.LogLevel, c.LogOutputs = "error", cfg.Logs
 	e, err := embed.StartEtcd(c)
 	if err != nil {

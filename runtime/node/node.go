@@ -25,7 +25,7 @@ const (
 	lookPause      = 20 * time.Millisecond // between two looks, however many ask for one
 	beatEvery      = 200 * time.Millisecond
 	silenceLimit   = 800 * time.Millisecond // without a beat, while the store answers
-	dialEvery      = 50 * time.Millisecond  // is the peer's process there at all
+	dialEvery      = 50 * time.Millisecond  // between attempts to connect to a member
 	storeTimeout   = 400 * time.Millisecond // one read or beat
 	settleTime     = 2 * time.Second        // a node must have been alive for this long to be given shards
 	formationTime  = 3 * time.Second        // a new cluster waits this long for all members before others stand in

@@ -148,15 +148,20 @@ func (n *Node) gone(name string) bool {
 	return ok && v.(int) >= 2
 }
 
-// dial looks whether the process of a member is there.
+// dial keeps a connection to a member open, on which nothing is ever sent: the
+// kernel tells at once when the process at the other end dies.
 func (n *Node) dial(name, addr string) {
-	for n.sleep(dialEvery) {
+	for n.ctx.Err() == nil {
 		conn, err := net.DialTimeout("tcp", addr, time.Second)
-		switch {
-		case err == nil:
-			conn.Close()
+		if err == nil {
 			n.refused.Store(name, 0)
-		case errors.Is(err, syscall.ECONNREFUSED):
+			closed := context.AfterFunc(n.ctx, func() { conn.Close() })
+			_, _ = conn.Read(make([]byte, 1)) // until either side closes it
+			closed()
+			conn.Close()
+			continue
+		}
+		if errors.Is(err, syscall.ECONNREFUSED) {
 			v, _ := n.refused.LoadOrStore(name, 0)
 			count := v.(int) + 1
 			n.refused.Store(name, count)
@@ -164,6 +169,7 @@ func (n *Node) dial(name, addr string) {
 				kick(n.look)
 			}
 		}
+		n.sleep(dialEvery)
 	}
 }
 

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"statequake/scenarios"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"statequake": main})
+}
+
+// TestScripts runs testdata/*.txtar. Beside the commands of testscript they have
+//
+//	code N COMMAND...   run a command, which must end with exit code N
+//	listen NAME         keep a loopback port busy and put it into the variable
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				err = ts.Exec(args[1], args[2:]...)
+				got := 0
+				var failed *exec.ExitError
+				if errors.As(err, &failed) {
+					got = failed.ExitCode()
+				} else {
+					ts.Check(err)
+				}
+				if got != want {
+					ts.Fatalf("exit code %d, want %d", got, want)
+				}
+			},
+			"listen": func(ts *testscript.TestScript, _ bool, args []string) {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				ts.Check(err)
+				ts.Defer(func() { l.Close() })
+				ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+			},
+		},
+	})
+}
+
+// TestPlantedBugs: every planted bug has its directed scenario, and every
+// directed scenario a bug that exists.
+func TestPlantedBugs(t *testing.T) {
+	var directed []string
+	for _, info := range scenarios.Bundled() {
+		if name, ok := strings.CutPrefix(info.Name, "bugs/"); ok {
+			directed = append(directed, name)
+			if info.Scenario.System.Bug != name || info.Scenario.Reveals == "" {
+				t.Errorf("%s plants %q and reveals %q", info.Name, info.Scenario.System.Bug, info.Scenario.Reveals)
+			}
+		}
+	}
+	slices.Sort(directed)
+	if have := strings.Join(directed, ", "); have != plantedNames() {
+		t.Errorf("directed scenarios for %s, the runtime has %s", have, plantedNames())
+	}
+}
+
+// TestHelp: every subcommand has an example.
+func TestHelp(t *testing.T) {
+	for _, c := range rootCmd().Commands() {
+		if c.Name() != "help" && c.Example == "" {
+			t.Errorf("%s has no example", c.Name())
+		}
+	}
+}
