@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -37,6 +38,12 @@ func clusterUpCmd() *cobra.Command {
 		Example: "  statequake cluster up --nodes 3 --ack durable --dir /tmp/sq",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg.Nodes < 1 || cfg.Nodes > 9 {
+				return fmt.Errorf("--nodes %d: must be 1 to 9", cfg.Nodes)
+			}
+			if !slices.Contains(acks, cfg.Ack) {
+				return fmt.Errorf("--ack %q: have %s", cfg.Ack, strings.Join(acks, ", "))
+			}
 			var err error
 			if cfg.Binary, err = os.Executable(); err != nil {
 				return fmt.Errorf("find the statequake program: %w", err)

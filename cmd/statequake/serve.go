@@ -31,6 +31,9 @@ var planted = map[string]core.Bugs{
 	"dirty-read":         {DirtyRead: true},
 }
 
+// acks are the contracts of the reference runtime.
+var acks = []string{"durable", "memory"}
+
 // plantedNames lists the planted bugs for messages.
 func plantedNames() string {
 	names := slices.Sorted(maps.Keys(planted))
@@ -64,8 +67,8 @@ hands its shards over before it ends.`,
 			if _, ok := cfg.Members[cfg.Name]; !ok {
 				return fmt.Errorf("--node %q is not in --members %q", cfg.Name, members)
 			}
-			if ack != "durable" && ack != "memory" {
-				return fmt.Errorf("--ack %q: have durable, memory", ack)
+			if !slices.Contains(acks, ack) {
+				return fmt.Errorf("--ack %q: have %s", ack, strings.Join(acks, ", "))
 			}
 			var ok bool
 			if cfg.Bugs, ok = planted[bug]; !ok {

@@ -48,7 +48,6 @@ type Config struct {
 	Node  string            // name of this member
 	Dir   string            // its data directory; etcd locks it
 	Peers map[string]string // name -> host:port for the store's own traffic, this member included
-	Logs  []string          // outputs of etcd's log, e.g. "stderr"
 }
 
 // Store is one member. It is safe for concurrent use.
@@ -97,7 +96,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	c.QuotaBackendBytes = quotaBytes
 	// The log of etcd holds everything that is durable; its database may follow later.
 	c.BackendBatchInterval = backendBatch
-	c.LogLevel, c.LogOutputs = "error", cfg.Logs
+	// What goes wrong is returned to who asked; etcd's log repeats it at length.
+	c.LogLevel, c.LogOutputs = "panic", []string{"stderr"}
 	e, err := embed.StartEtcd(c)
 	if err != nil {
 		return nil, fmt.Errorf("start store member %s: %w", cfg.Node, err)

@@ -144,7 +144,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		n.heard[name] = &heard{}
 	}
 	n.routes.Store(&routes{changed: make(chan struct{})})
-	store, err := journal.Open(ctx, journal.Config{Node: cfg.Name, Dir: filepath.Join(cfg.Dir, "store"), Peers: peers, Logs: []string{"stderr"}})
+	store, err := journal.Open(ctx, journal.Config{Node: cfg.Name, Dir: filepath.Join(cfg.Dir, "store"), Peers: peers})
 	if err != nil {
 		return nil, err
 	}
