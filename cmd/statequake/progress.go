@@ -101,7 +101,7 @@ func (p *progress) clear() {
 
 // statusLine is one status in words, most important first.
 func statusLine(st scenarios.Status) string {
-	line := fmt.Sprintf("%-8s %4.1f/%.0f s", st.Phase, st.Elapsed.Seconds(), st.Total.Seconds())
+	line := fmt.Sprintf("%-8s %4.1f/%g s", st.Phase, st.Elapsed.Seconds(), st.Total.Seconds())
 	l := st.Load
 	if l.Dispatched > 0 {
 		line += fmt.Sprintf("  %4.0f ok/s  p50 %s  p99 %s  ok %d  errors %d  in flight %d",
