@@ -39,8 +39,8 @@ type Stats struct {
 
 // Latency holds latencies of ok operations (business rejections included),
 // from the scheduled instant to the last byte of the answer. An operation is
-// DuringFaults if its scheduled instant lies in one of Config.Faults, else
-// Steady.
+// DuringFaults if it was due or on its way during one of Config.Faults, also
+// for a part of the time, else Steady.
 type Latency struct {
 	All          Summary            `json:"all"`
 	Steady       Summary            `json:"steady"`
@@ -87,7 +87,7 @@ func Measure(run *history.Run, cfg Config) *Stats {
 		s.Counts.OK++
 		latency := op.Latency()
 		all.record(latency)
-		if anyContains(faults, op.Scheduled) {
+		if anyOverlaps(faults, op) {
 			during.record(latency)
 		} else {
 			steady.record(latency)

@@ -84,3 +84,8 @@ func merge(windows []Window, within Window) []Window {
 func anyContains(windows []Window, t time.Duration) bool {
 	return slices.ContainsFunc(windows, func(w Window) bool { return w.Contains(t) })
 }
+
+// anyOverlaps tells whether op was due or on its way during one of the windows.
+func anyOverlaps(windows []Window, op *history.Op) bool {
+	return slices.ContainsFunc(windows, func(w Window) bool { return op.Scheduled < w.To && op.Returned >= w.From })
+}
