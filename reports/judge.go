@@ -49,7 +49,9 @@ type Verdict struct {
 	Statequake string  `json:"statequake"`          // version that made the run
 	Isolation  string  `json:"isolation,omitempty"` // how the run was kept apart from the rest of the machine
 
-	dir string // the run directory, for the terminal only: verdict.json does not depend on it
+	dir  string       // the run directory, for the terminal only: what is written does not depend on it
+	run  *history.Run // for the charts and the operations of violations
+	plan string       // the resolved scenario
 }
 
 // System is the system under test.
@@ -167,7 +169,7 @@ func judge(dir string, plan *scenario, run *history.Run) (*Verdict, error) {
 		Checks: checks, Faults: faults,
 		Resources: s.Resources, GeneratorResources: s.GeneratorResources,
 		Machine: plan.Machine, Statequake: plan.Resolved.Statequake, Isolation: plan.Resolved.Isolation,
-		dir: dir,
+		dir: dir, run: run, plan: plan.text,
 	}
 	e := evaluation{stats: s, faults: faults, lost: -1}
 	if lostKnown {

@@ -3,6 +3,7 @@ package reports
 import (
 	"bytes"
 	"encoding/json"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -236,16 +237,15 @@ func TestJudgeAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		files := map[string][]byte{}
-		entries, err := os.ReadDir(dir)
+		err = fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			files[path], err = os.ReadFile(filepath.Join(dir, path))
+			return err
+		})
 		if err != nil {
 			t.Fatal(err)
-		}
-		for _, e := range entries {
-			data, err := os.ReadFile(filepath.Join(dir, e.Name()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			files[e.Name()] = data
 		}
 		if first == nil {
 			first = files
@@ -256,11 +256,16 @@ func TestJudgeAgain(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"faults.jsonl", "history.jsonl", "junit.xml", "report.md", "results.bench", "samples.jsonl", "scenario.yaml", "verdict.json"}
+	want := []string{"faults.jsonl", "history.jsonl", "junit.xml",
+		"plots/latency.png", "plots/latency.svg", "plots/percentiles.png", "plots/percentiles.svg", "plots/throughput.png", "plots/throughput.svg",
+		"report.html", "report.md", "results.bench", "samples.jsonl", "scenario.yaml", "verdict.json"}
 	if got := slices.Sorted(maps.Keys(first)); !slices.Equal(got, want) {
 		t.Errorf("the directory holds %v, want %v", got, want)
 	}
-	// Another place, the same verdict.
+	if !bytes.Contains(first["plots/latency.svg"], []byte("kill-owner")) {
+		t.Error("the fault is not in the picture of the latencies")
+	}
+	// Another place, the same verdict and page.
 	moved := filepath.Join(t.TempDir(), "elsewhere")
 	if err := os.CopyFS(moved, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
@@ -272,8 +277,10 @@ func TestJudgeAgain(t *testing.T) {
 	if err := Write(moved, v); err != nil {
 		t.Fatal(err)
 	}
-	if data, err := os.ReadFile(filepath.Join(moved, "verdict.json")); err != nil || !bytes.Equal(data, first["verdict.json"]) {
-		t.Errorf("verdict.json of the moved directory differs, %v", err)
+	for _, name := range []string{"verdict.json", "report.html"} {
+		if data, err := os.ReadFile(filepath.Join(moved, name)); err != nil || !bytes.Equal(data, first[name]) {
+			t.Errorf("%s depends on where the run directory is: %v", name, err)
+		}
 	}
 }
 
@@ -382,7 +389,7 @@ func TestWriteLeavesNothingBehind(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	if want := []string{"junit.xml", "report.md"}; !slices.Equal(names, want) {
+	if want := []string{"junit.xml", "plots", "report.html", "report.md"}; !slices.Equal(names, want) {
 		t.Errorf("the directory holds %v, want %v", names, want)
 	}
 }

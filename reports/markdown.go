@@ -50,13 +50,8 @@ func markdown(v *Verdict) []byte {
 		table.row(append([]string{r.name}, r.cells()...)...)
 	}
 	line("")
-	for _, t := range []struct {
-		name string
-		rate *float64
-	}{{"whole load", v.Throughput.All}, {"steady", v.Throughput.Steady}, {"during faults", v.Throughput.DuringFaults}} {
-		if t.rate != nil {
-			line("- Answered ok, %s: %s", t.name, rate(*t.rate))
-		}
+	for _, text := range v.answeredOK() {
+		line("- %s", text)
 	}
 
 	if len(v.Faults) > 0 {
@@ -67,32 +62,9 @@ func markdown(v *Verdict) []byte {
 			table.row(f.Name, f.what(), instantOr(f.Requested), instantOr(f.Injected), instantOr(f.Recovered), string(f.Evidence.Verdict), f.Evidence.Detail)
 		}
 		line("\n## Recovery\n\nFrom the injection. An outage lasts from the sending of the first operation on a key that fails, or is answered late, to the next ok answer.\n")
-		table = newTable(&b, "fault", "impact", "first ok", "outage p50", "outage max", "keys", "steady", "not ok", "lost acks", "RPO", "dead keys")
+		table = newTable(&b, recoveryColumns...)
 		for i := range v.Faults {
-			f := &v.Faults[i]
-			r := f.Recovery
-			if r == nil {
-				table.row(f.Name, "not injected", "", "", "", "", "", "", "", "", "")
-				continue
-			}
-			impact, firstOK, steady, lost := "none", "-", "never", "unknown"
-			if r.Impact != nil {
-				impact = duration(*r.Impact)
-				firstOK = "never"
-			} else if r.Outage.Max == nil {
-				impact = "unknown"
-			}
-			if r.FirstOK != nil {
-				firstOK = duration(*r.FirstOK)
-			}
-			if r.Steady != nil {
-				steady = duration(*r.Steady)
-			}
-			if r.LostAcks != nil {
-				lost = count(int64(*r.LostAcks))
-			}
-			table.row(f.Name, impact, firstOK, maybe(r.Outage.P50), maybe(r.Outage.Max), count(int64(r.Outage.N)),
-				steady, count(r.GoodputDeficit), lost, maybe(r.RPO), count(int64(r.KeysDead)))
+			table.row(v.Faults[i].recoveryCells()...)
 		}
 	}
 

@@ -19,6 +19,7 @@ const scenarioFile = "scenario.yaml"
 // scenario is what the verdict needs of a resolved scenario. Other fields are
 // left alone: whether they are right was settled before the run.
 type scenario struct {
+	text    string // the file
 	Claim   string `yaml:"-"` // from the leading comment "# Claim:"
 	Name    string `yaml:"name"`
 	Seed    int64  `yaml:"seed"`
@@ -84,7 +85,8 @@ func readScenario(dir string) (*scenario, error) {
 	if err := yaml.Unmarshal(data, &s); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	s.Claim = claim(string(data))
+	s.text = string(data)
+	s.Claim = claim(s.text)
 	if s.System.Version == "" && s.System.Name == "reference" {
 		s.System.Version = s.Resolved.Statequake // it comes with statequake
 	}

@@ -92,25 +92,35 @@ func Summary(w io.Writer, v *Verdict, color bool, width int) error {
 	return p.w.Flush()
 }
 
-// firstViolations returns the violations to explain, of every kind one before
-// a second of any, and how many were found in all.
+// firstViolations returns the violations to explain, and how many were found in
+// all.
 func firstViolations(v *Verdict) (shown []check.Violation, total int) {
-	all := allViolations(v)
+	all, total := violationsByKind(v)
+	return all[:min(len(all), shownViolations)], total
+}
+
+// violationsByKind returns the listed violations, of every kind one before a
+// second of any, and how many were found in all.
+func violationsByKind(v *Verdict) (listed []check.Violation, total int) {
+	listed = allViolations(v)
 	for _, r := range v.Checks {
 		total += r.Total
 	}
+	type ranked struct {
+		check.Violation
+		nth int // of its kind
+	}
 	nth := map[string]int{}
-	order := make([]int, len(all))
-	index := make([]int, len(all))
-	for i, violation := range all {
-		order[i], index[i] = nth[violation.Kind], i
+	order := make([]ranked, len(listed))
+	for i, violation := range listed {
+		order[i] = ranked{violation, nth[violation.Kind]}
 		nth[violation.Kind]++
 	}
-	slices.SortStableFunc(index, func(a, b int) int { return cmp.Compare(order[a], order[b]) })
-	for _, i := range index[:min(len(index), shownViolations)] {
-		shown = append(shown, all[i])
+	slices.SortStableFunc(order, func(a, b ranked) int { return cmp.Compare(a.nth, b.nth) })
+	for i := range order {
+		listed[i] = order[i].Violation
 	}
-	return shown, total
+	return listed, total
 }
 
 // Terminal attributes.

@@ -299,6 +299,49 @@ func (f *Fault) recovered() string {
 	return strings.Join(parts, "; ")
 }
 
+var recoveryColumns = []string{"fault", "impact", "first ok", "outage p50", "outage max", "keys", "steady", "not ok", "lost acks", "RPO", "dead keys"}
+
+// recoveryCells are the figures of recovered, one per column.
+func (f *Fault) recoveryCells() []string {
+	r := f.Recovery
+	if r == nil {
+		return []string{f.Name, "not injected", "", "", "", "", "", "", "", "", ""}
+	}
+	impact, firstOK, steady, lost := "none", "-", "never", "unknown"
+	if r.Impact != nil {
+		impact = duration(*r.Impact)
+		firstOK = "never"
+	} else if r.Outage.Max == nil {
+		impact = "unknown"
+	}
+	if r.FirstOK != nil {
+		firstOK = duration(*r.FirstOK)
+	}
+	if r.Steady != nil {
+		steady = duration(*r.Steady)
+	}
+	if r.LostAcks != nil {
+		lost = count(int64(*r.LostAcks))
+	}
+	return []string{f.Name, impact, firstOK, maybe(r.Outage.P50), maybe(r.Outage.Max), count(int64(r.Outage.N)),
+		steady, count(r.GoodputDeficit), lost, maybe(r.RPO), count(int64(r.KeysDead))}
+}
+
+// answeredOK says how many operations were answered ok per second, per part of
+// the load that has a length.
+func (v *Verdict) answeredOK() []string {
+	var lines []string
+	for _, t := range []struct {
+		name string
+		rate *float64
+	}{{"whole load", v.Throughput.All}, {"steady", v.Throughput.Steady}, {"during faults", v.Throughput.DuringFaults}} {
+		if t.rate != nil {
+			lines = append(lines, fmt.Sprintf("Answered ok, %s: %s", t.name, rate(*t.rate)))
+		}
+	}
+	return lines
+}
+
 // judged says what a check judged and what it found.
 func judged(r check.Result) string {
 	text := fmt.Sprintf("%s on %s", plural(int64(r.Ops), "operation"), plural(int64(r.Keys), "key"))

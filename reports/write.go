@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"statequake/reports/plot"
 )
 
-// Write writes verdict.json, report.md, junit.xml and results.bench into the
-// run directory. Each file is replaced as a whole or not at all; verdict.json
-// comes last, so its presence says that the others are there.
+// Write writes verdict.json, report.html, report.md, junit.xml, results.bench
+// and the folder plots into the run directory. v comes from Judge. Each file is
+// replaced as a whole or not at all; verdict.json comes last, so its presence
+// says that the others are there.
 func Write(dir string, v *Verdict) error {
 	verdict, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -19,10 +22,18 @@ func Write(dir string, v *Verdict) error {
 	if err != nil {
 		return err
 	}
+	page, err := renderHTML(v)
+	if err != nil {
+		return err
+	}
+	if err := v.plot(dir); err != nil {
+		return err
+	}
 	for _, file := range []struct {
 		name string
 		data []byte
 	}{
+		{"report.html", page},
 		{"report.md", markdown(v)},
 		{"junit.xml", tests},
 		{"results.bench", bench(v)},
@@ -33,6 +44,26 @@ func Write(dir string, v *Verdict) error {
 		}
 	}
 	return nil
+}
+
+// plot draws the static pictures.
+func (v *Verdict) plot(dir string) error {
+	in := plot.Input{Title: v.Scenario, Load: v.loadWindow()}
+	for i := range v.Faults {
+		f := &v.Faults[i]
+		if f.Requested == nil {
+			continue
+		}
+		band := plot.Fault{Name: f.Name, From: *f.Requested}
+		if f.Recovered != nil {
+			band.To = *f.Recovered
+		}
+		in.Faults = append(in.Faults, band)
+		if f.Recovery != nil {
+			in.Disturbed = append(in.Disturbed, f.Recovery.Window)
+		}
+	}
+	return plot.Write(dir, v.run, in)
 }
 
 // replace puts a file with the data at path, whatever was there.

@@ -15,8 +15,8 @@ func checkCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check RUN",
 		Short: "Judge a run directory again",
-		Long: `Judge a run from its directory alone, and write verdict.json, report.md,
-junit.xml and results.bench anew. A run that was cut short is judged as far as
+		Long: `Judge a run from its directory alone, and write verdict.json, report.html,
+report.md, junit.xml, results.bench and plots anew. A run that was cut short is judged as far as
 it goes.`,
 		Example: `  statequake check runs/20260101-120000-quickstart
   statequake check runs/20260101-120000-quickstart --json | jq .verdict`,

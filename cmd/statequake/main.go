@@ -36,12 +36,12 @@ the recorded history what the system remembered, how fast it was and how it
 came back.
 
 Exit codes: 0 pass, 1 correctness violation, 2 unknown, 3 usage or harness
-error, 4 an expectation was missed.`,
+error, 4 an expectation was missed or a regression, 5 inconclusive comparison.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(runCmd(), checkCmd(), scenariosCmd(), systemsCmd(), serveCmd(), clusterCmd(), versionCmd())
+	root.AddCommand(runCmd(), checkCmd(), compareCmd(), reportCmd(), scenariosCmd(), systemsCmd(), serveCmd(), clusterCmd(), versionCmd())
 	return root
 }
 

@@ -128,7 +128,7 @@ func tell(v *reports.Verdict, dir string) error {
 	if err := reports.Summary(os.Stdout, v, color, width); err != nil {
 		return fmt.Errorf("print the verdict: %w", err)
 	}
-	fmt.Printf("\nRun directory: %s (report.md, verdict.json, junit.xml, results.bench, nodes/)\n", dir)
+	fmt.Printf("\nRun directory: %s (report.html, verdict.json, ...)\n", dir)
 	if code := v.ExitCode(); code != exitPass {
 		return exit(code)
 	}

@@ -1,0 +1,559 @@
+package compare
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"statequake/reports/check"
+	"statequake/reports/stats"
+)
+
+// Pairing says whether run i of base belongs to run i of head.
+type Pairing int
+
+const (
+	Auto     Pairing = iota // paired if both sides have the same number of runs, more than one
+	Paired                  // the sides must have the same number of runs
+	Unpaired                // the order of runs means nothing
+)
+
+// Config says how to compare.
+type Config struct {
+	Pairing Pairing
+	// Alpha is the largest chance to call any metric a regression if base and
+	// head are equal, in [0.0001, 0.5); 0 means DefaultAlpha.
+	Alpha   float64
+	Budgets Budgets
+}
+
+// DefaultAlpha is the largest with which six pairs can decide on six metrics:
+// that all six pairs look worse by chance has a probability of 1/64 for each.
+const DefaultAlpha = 0.10
+
+// power is the chance to decide for which Metric.Needed is stated.
+const power = 0.8
+
+// maxNeeded is the largest number of runs that is worth stating.
+const maxNeeded = 1000
+
+// Outcome is the result of a comparison, and of one metric.
+type Outcome string
+
+const (
+	NoWorse      Outcome = "no worse"     // head is within the margin, with confidence
+	Regression   Outcome = "regression"   // head is worse, with confidence, and by the margin or more
+	Inconclusive Outcome = "inconclusive" // the runs do not decide
+	Violation    Outcome = "violation"    // head broke its contract; of a comparison only
+)
+
+// Report is a comparison, as its JSON form holds it.
+type Report struct {
+	Outcome  Outcome `json:"outcome"`
+	Scenario string  `json:"scenario"`
+	Base     Counted `json:"base"`
+	Head     Counted `json:"head"`
+	Paired   bool    `json:"paired"`
+	Pairs    int     `json:"pairs"` // of which both runs are usable; 0 if unpaired
+
+	Alpha  float64 `json:"alpha"`       // see Config
+	Tested int     `json:"tested"`      // metrics that share alpha
+	Tail   float64 `json:"alpha_end"`   // alpha/tested: the chance that one end of an interval is wrong
+	Least  int     `json:"runs_needed"` // runs a side below which nothing can be decided at that level
+
+	Metrics    []Metric `json:"metrics"`
+	Violations []string `json:"violations"` // of correctness, in head
+	Notes      []string `json:"notes"`      // what else a reader must know
+}
+
+// Counted says what became of the runs of a side.
+type Counted struct {
+	Path       string `json:"path"`
+	Runs       int    `json:"runs"`
+	Usable     int    `json:"usable"`     // passed, so that their figures are compared
+	Violations int    `json:"violations"` // broke their contract
+	Unknown    int    `json:"unknown"`    // prove nothing, or were never judged
+}
+
+// Metric is the comparison of one figure. What is unknown is null.
+type Metric struct {
+	Name   string `json:"name"`
+	What   string `json:"what"`
+	Unit   unit   `json:"unit"`   // of the medians: ns, per_s or ops
+	Better string `json:"better"` // higher or lower
+
+	Base *float64 `json:"base_median"` // over usable runs
+	Head *float64 `json:"head_median"`
+
+	// Scale is ratio, for head/base by logarithms, or difference, for head-base
+	// in Unit, if a value is 0. Estimate is the Hodges-Lehmann estimate, Low and
+	// High its confidence interval, both ends in it.
+	Scale    string   `json:"scale"`
+	Estimate *float64 `json:"estimate"`
+	Low      *float64 `json:"low"`
+	High     *float64 `json:"high"`
+
+	P     *float64 `json:"p"`      // one-sided, of equal sides, against a worse head
+	PHolm *float64 `json:"p_holm"` // corrected for the number of metrics
+
+	Margin   float64 `json:"margin"` // 0.05: head may be worse by 5 %
+	Decision Outcome `json:"decision"`
+	Reason   string  `json:"reason,omitempty"` // why it is not a plain "no worse"
+	// Needed is about how many runs a side would decide with a chance of 80 %,
+	// if the estimate and the spread of these runs are true; null if it is more
+	// than 1000 or nothing is known of the spread.
+	Needed *int `json:"runs_needed"`
+
+	Limit       string `json:"limit,omitempty"` // absolute, from the budget
+	WithinLimit *bool  `json:"within_limit,omitempty"`
+}
+
+// Compare compares head with base. It returns an error if they are not
+// comparable: not runs of one scenario, or not in pairs as cfg wants.
+func Compare(base, head *Side, cfg Config) (*Report, error) {
+	if cfg.Alpha == 0 {
+		cfg.Alpha = DefaultAlpha
+	}
+	if !(cfg.Alpha >= 0.0001 && cfg.Alpha < 0.5) {
+		return nil, fmt.Errorf("alpha: %v is not at least 0.0001 and less than 0.5", cfg.Alpha)
+	}
+	scenario, err := oneScenario(base, head)
+	if err != nil {
+		return nil, err
+	}
+	n := len(head.Runs)
+	if cfg.Pairing == Paired && len(base.Runs) != n {
+		return nil, fmt.Errorf("%s: %d runs cannot be paired with the %d of %s\nhint: --paired=false compares them unpaired", head.Path, n, len(base.Runs), base.Path)
+	}
+	r := &Report{
+		Scenario: scenario, Base: base.count(), Head: head.count(), Alpha: cfg.Alpha,
+		Paired:  cfg.Pairing == Paired || cfg.Pairing == Auto && len(base.Runs) == n && n > 1,
+		Metrics: []Metric{}, Violations: []string{}, Notes: []string{},
+	}
+	b, h := base.usable(), head.usable()
+	if r.Paired {
+		b, h = pairs(base, head)
+		r.Pairs = len(b)
+	}
+	r.measure(b, h, cfg)
+	for i := range head.Runs {
+		if run := &head.Runs[i]; run.violated() {
+			r.Violations = append(r.Violations, run.explain())
+		}
+	}
+	r.note(base, head)
+	r.decide()
+	return r, nil
+}
+
+// measure fills in the metrics from usable runs, which correspond if the
+// comparison is paired.
+func (r *Report) measure(base, head []*Run, cfg Config) {
+	var samples []sample
+	for _, m := range metrics {
+		s := newSample(m, base, head, cfg.Budgets[m.name])
+		if !s.measured {
+			if limit := s.budget.limit(m); limit != "" {
+				// A limit that cannot be checked is not kept.
+				r.Metrics = append(r.Metrics, s.unmeasured(limit))
+			}
+			continue
+		}
+		samples = append(samples, s)
+		if s.tested() {
+			r.Tested++
+		}
+	}
+	r.Tail = r.Alpha / float64(max(r.Tested, 1))
+	r.Least = least(r.Paired, r.Tail)
+	var p []float64
+	var of []int
+	for _, s := range samples {
+		result := s.decide(r.Paired, r.Tail, r.Least)
+		if result.P != nil {
+			p, of = append(p, *result.P), append(of, len(r.Metrics))
+		}
+		r.Metrics = append(r.Metrics, result)
+	}
+	for i, corrected := range holm(p) {
+		r.Metrics[of[i]].PHolm = &corrected
+	}
+	slices.SortStableFunc(r.Metrics, func(a, b Metric) int {
+		return slices.Index(metricNames(), a.Name) - slices.Index(metricNames(), b.Name)
+	})
+}
+
+// decide makes one outcome of violations and metrics.
+func (r *Report) decide() {
+	has := func(o Outcome) bool {
+		return slices.ContainsFunc(r.Metrics, func(m Metric) bool { return m.Decision == o })
+	}
+	switch {
+	case len(r.Violations) > 0:
+		r.Outcome = Violation
+	case has(Regression):
+		r.Outcome = Regression
+	case has(Inconclusive) || len(r.Metrics) == 0:
+		r.Outcome = Inconclusive
+	default:
+		r.Outcome = NoWorse
+	}
+}
+
+// ExitCode is 1 if head broke its contract. With gate it is also 4 for a
+// regression and 5 if the comparison is inconclusive; else 0.
+func (r *Report) ExitCode(gate bool) int {
+	switch {
+	case r.Outcome == Violation:
+		return 1
+	case gate && r.Outcome == Regression:
+		return 4
+	case gate && r.Outcome == Inconclusive:
+		return 5
+	}
+	return 0
+}
+
+// sample holds the values of one metric. Those that were not measured are left
+// out of base and head, which then are incomplete.
+type sample struct {
+	metric
+	budget     Budget
+	base, head []float64
+	measured   bool // in any run
+	gap        string
+}
+
+func newSample(m metric, base, head []*Run, budget Budget) sample {
+	s := sample{metric: m, budget: budget}
+	if budget.Margin != nil {
+		s.margin = *budget.Margin
+	}
+	collect := func(runs []*Run, side string) []float64 {
+		var values []float64
+		for _, run := range runs {
+			if v := m.value(&run.verdict); !math.IsNaN(v) {
+				values = append(values, v)
+			}
+		}
+		s.measured = s.measured || len(values) > 0
+		if len(values) < len(runs) && s.gap == "" {
+			s.gap = fmt.Sprintf("measured in %d of %d usable runs of %s", len(values), len(runs), side)
+		}
+		return values
+	}
+	s.base = collect(base, "base")
+	s.head = collect(head, "head")
+	return s
+}
+
+// zero reports whether every value is 0: nothing to test.
+func (s *sample) zero() bool {
+	nonzero := func(v float64) bool { return v != 0 }
+	return !slices.ContainsFunc(s.base, nonzero) && !slices.ContainsFunc(s.head, nonzero)
+}
+
+// tested reports whether the metric takes part in the tests, and so shares
+// alpha: it has values on both sides, and not all of them are 0. A metric of
+// zeros cannot be called worse by chance.
+func (s *sample) tested() bool {
+	return s.gap == "" && len(s.base) > 0 && len(s.head) > 0 && !s.zero()
+}
+
+func (s *sample) result() Metric {
+	result := Metric{
+		Name: s.name, What: s.what, Unit: s.unit, Better: "lower", Scale: "ratio", Margin: s.margin,
+		Base: known(median(s.base)), Head: known(median(s.head)), Decision: Inconclusive,
+	}
+	if s.higher {
+		result.Better = "higher"
+	}
+	return result
+}
+
+// unmeasured is the result of a metric that no run has, but the budget limits.
+func (s *sample) unmeasured(limit string) Metric {
+	result := s.result()
+	no := false
+	result.Limit, result.WithinLimit = limit, &no
+	result.Reason = "not measured, so the limit " + limit + " cannot be checked"
+	return result
+}
+
+// decide compares the values of the metric. tail is the chance of error for
+// each end of the interval, least the number of runs a side that this takes.
+func (s *sample) decide(paired bool, tail float64, least int) Metric {
+	result := s.result()
+	s.test(&result, paired, tail, least)
+	if limit := s.budget.limit(s.metric); limit != "" {
+		result.Limit = limit
+		if len(s.head) > 0 {
+			within := s.budget.allows(median(s.head))
+			result.WithinLimit = &within
+			if !within {
+				result.Decision, result.Needed = Regression, nil
+				result.Reason = fmt.Sprintf("the median of head, %s, breaks the limit %s", s.unit.format(median(s.head)), limit)
+			}
+		}
+	}
+	return result
+}
+
+func (s *sample) test(result *Metric, paired bool, tail float64, least int) {
+	switch {
+	case s.gap != "":
+		result.Reason = s.gap
+		return
+	case len(s.base) == 0 || len(s.head) == 0:
+		result.Reason = "no usable run on one side"
+		return
+	}
+
+	// Worse is positive from here on, whichever direction is better.
+	sign := 1.0
+	if s.higher {
+		sign = -1
+	}
+	scaled := func(v float64) float64 { return sign * math.Log(v) }
+	limit := math.Log1p(s.margin)
+	if min(slices.Min(s.base), slices.Min(s.head)) <= 0 {
+		result.Scale = "difference"
+		scaled = func(v float64) float64 { return sign * v }
+		limit = s.margin * *result.Base
+	}
+	base, head := each(s.base, scaled), each(s.head, scaled)
+
+	var worse shift
+	var p, spread float64
+	if paired {
+		differences := make([]float64, len(base))
+		for i := range base {
+			differences[i] = head[i] - base[i]
+		}
+		worse, spread = pairedShift(differences, tail), variance(differences)
+		p = signFlip(differences)
+	} else {
+		worse, spread = twoSampleShift(base, head, tail), variance(base)+variance(head)
+		p = medianShift(base, head)
+	}
+	// Back to head/base, or head-base.
+	back := func(v float64) *float64 {
+		v *= sign
+		if result.Scale == "ratio" {
+			v = math.Exp(v)
+		}
+		return known(v)
+	}
+	result.Estimate = back(worse.estimate)
+	if s.tested() && len(base)+len(head) > 2 {
+		result.P = &p
+	}
+	result.Needed = needed(worse.estimate, limit, spread, tail, max(least, min(len(base), len(head))+1))
+	if !worse.bounded {
+		result.Reason = tooFew(paired, len(base), len(head), least)
+		if min(len(base), len(head)) < 2 {
+			result.Needed = &least // one run tells nothing about the spread
+		}
+		return
+	}
+	result.Low, result.High = back(worse.low), back(worse.high)
+	if s.higher {
+		result.Low, result.High = result.High, result.Low
+	}
+	switch {
+	case worse.high < limit || worse.high <= 0 && limit == 0:
+		result.Decision, result.Needed = NoWorse, nil
+	case worse.low > 0 && worse.estimate >= limit:
+		result.Decision, result.Needed = Regression, nil
+		result.Reason = "the whole interval is on the worse side, and the estimate is not within the margin"
+	case worse.low > 0:
+		result.Reason = "it is worse, but perhaps by less than the margin"
+	default:
+		result.Reason = "the interval holds both no change and more than the margin"
+		if worse.estimate >= limit {
+			result.Reason = "the estimate is beyond the margin, but the interval holds no change"
+		}
+	}
+}
+
+func tooFew(paired bool, base, head, least int) string {
+	if paired {
+		return fmt.Sprintf("%s of usable runs, %d are needed for an interval at this level", plural(base, "pair"), least)
+	}
+	return fmt.Sprintf("%d against %d usable runs, %d a side are needed for an interval at this level", base, head, least)
+}
+
+// needed is about how many runs a side bring the interval's end to the side of
+// the bound on which the estimate is, with the chance power, from the variance
+// of a difference: that of the normal approximation, with the asymptotic
+// efficiency 3/pi of the rank tests.
+func needed(estimate, limit, variance, tail float64, least int) *int {
+	distance := limit - estimate // to be shown no worse
+	if estimate >= limit {
+		distance = estimate // to be shown worse
+	}
+	z := normalQuantile(1-tail) + normalQuantile(power)
+	n := math.Ceil(z * z * variance / (distance * distance) * math.Pi / 3)
+	if !(n <= maxNeeded) { // NaN too
+		return nil
+	}
+	least = max(least, int(n))
+	return &least
+}
+
+// least is the number of runs a side below which no interval has ends that are
+// wrong with at most the probability tail.
+func least(paired bool, tail float64) int {
+	for n := 1; ; n++ {
+		if paired && signedRankRank(n, tail) > 0 || !paired && mannWhitneyRank(n, n, tail) > 0 {
+			return n
+		}
+	}
+}
+
+func each(values []float64, f func(float64) float64) []float64 {
+	mapped := make([]float64, len(values))
+	for i, v := range values {
+		mapped[i] = f(v)
+	}
+	return mapped
+}
+
+// known is v, or nil if it is not a finite number.
+func known(v float64) *float64 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return nil
+	}
+	return &v
+}
+
+func (s *Side) count() Counted {
+	c := Counted{Path: s.Path, Runs: len(s.Runs)}
+	for i := range s.Runs {
+		switch run := &s.Runs[i]; {
+		case run.usable():
+			c.Usable++
+		case run.violated():
+			c.Violations++
+		default:
+			c.Unknown++
+		}
+	}
+	return c
+}
+
+func (s *Side) usable() []*Run {
+	var runs []*Run
+	for i := range s.Runs {
+		if s.Runs[i].usable() {
+			runs = append(runs, &s.Runs[i])
+		}
+	}
+	return runs
+}
+
+// pairs are the runs of base and head whose partner is usable too.
+func pairs(base, head *Side) (b, h []*Run) {
+	for i := range base.Runs {
+		if base.Runs[i].usable() && head.Runs[i].usable() {
+			b, h = append(b, &base.Runs[i]), append(h, &head.Runs[i])
+		}
+	}
+	return b, h
+}
+
+// oneScenario is the scenario that all judged runs are of.
+func oneScenario(sides ...*Side) (string, error) {
+	var first string
+	var of string
+	for _, side := range sides {
+		for _, run := range side.Runs {
+			switch name := run.verdict.Scenario; {
+			case name == "":
+			case first == "":
+				first, of = name, side.Path+" ("+run.Name+")"
+			case name != first:
+				return "", fmt.Errorf("%s (%s): a run of scenario %q, %s is of %q: their figures cannot be compared", side.Path, run.Name, name, of, first)
+			}
+		}
+	}
+	return first, nil
+}
+
+// explain says how a run broke its contract.
+func (r *Run) explain() string {
+	var found []string
+	for _, c := range r.verdict.Checks {
+		if c.Verdict != check.Violated {
+			continue
+		}
+		var kinds []string
+		for _, kind := range slices.Sorted(maps.Keys(c.Kinds)) {
+			kinds = append(kinds, fmt.Sprintf("%d %s", c.Kinds[kind], kind))
+		}
+		found = append(found, c.Name+" check: "+strings.Join(kinds, ", "))
+	}
+	if r.lost() {
+		found = append(found, plural(*r.verdict.LostAcks, "acknowledged write")+" lost")
+	}
+	if len(found) == 0 {
+		found = []string{"verdict violation"}
+	}
+	return r.Name + ": " + strings.Join(found, "; ")
+}
+
+// note collects what makes the comparison doubtful.
+func (r *Report) note(base, head *Side) {
+	note := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
+	for _, c := range []struct {
+		side string
+		Counted
+	}{{"base", r.Base}, {"head", r.Head}} {
+		if c.Unknown > 0 {
+			note("%s of %s left out: unknown or not judged.", plural(c.Unknown, "run"), c.side)
+		}
+		if c.Violations > 0 {
+			note("%s of %s left out: correctness was violated.", plural(c.Violations, "run"), c.side)
+		}
+	}
+	differ := func(what string, of func(*verdict) any) {
+		seen := map[any]bool{}
+		for _, run := range slices.Concat(base.usable(), head.usable()) {
+			seen[of(&run.verdict)] = true
+		}
+		if len(seen) > 1 {
+			note("The runs differ in %s.", what)
+		}
+	}
+	differ("the machine they were made on", func(v *verdict) any { return v.Machine })
+	differ("the contract they were judged by (ack)", func(v *verdict) any { return v.System.Ack })
+	differ("the requested rate", func(v *verdict) any {
+		if v.Load.RequestedRate == nil {
+			return nil
+		}
+		return *v.Load.RequestedRate
+	})
+	if r.Paired {
+		b, h := pairs(base, head)
+		mixed := 0
+		for i := range b {
+			if b[i].verdict.Seed != h[i].verdict.Seed {
+				mixed++
+			}
+		}
+		if mixed > 0 {
+			note("%d of %s are of runs with different seeds.", mixed, plural(r.Pairs, "pair"))
+		}
+	}
+	degraded := 0
+	for _, run := range slices.Concat(base.usable(), head.usable()) {
+		if run.verdict.Load.Generator == stats.Degraded {
+			degraded++
+		}
+	}
+	if degraded > 0 {
+		note("The load generator was degraded in %s.", plural(degraded, "run"))
+	}
+}
