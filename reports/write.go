@@ -26,28 +26,29 @@ func Write(dir string, v *Verdict) error {
 	if err != nil {
 		return err
 	}
-	if err := v.plot(dir); err != nil {
+	files, err := v.plots()
+	if err != nil {
 		return err
 	}
-	for _, file := range []struct {
-		name string
-		data []byte
-	}{
-		{"report.html", page},
-		{"report.md", markdown(v)},
-		{"junit.xml", tests},
-		{"results.bench", bench(v)},
-		{"verdict.json", append(verdict, '\n')},
-	} {
-		if err := replace(filepath.Join(dir, file.name), file.data); err != nil {
-			return fmt.Errorf("write %s: %w", file.name, err)
+	if err := os.MkdirAll(filepath.Join(dir, "plots"), 0o755); err != nil {
+		return fmt.Errorf("write plots: %w", err)
+	}
+	files = append(files,
+		plot.File{Name: "report.html", Data: page},
+		plot.File{Name: "report.md", Data: markdown(v)},
+		plot.File{Name: "junit.xml", Data: tests},
+		plot.File{Name: "results.bench", Data: bench(v)},
+		plot.File{Name: "verdict.json", Data: append(verdict, '\n')})
+	for _, f := range files {
+		if err := replace(filepath.Join(dir, f.Name), f.Data); err != nil {
+			return fmt.Errorf("write %s: %w", f.Name, err)
 		}
 	}
 	return nil
 }
 
-// plot draws the static pictures.
-func (v *Verdict) plot(dir string) error {
+// plots draws the static pictures, named as in the run directory.
+func (v *Verdict) plots() ([]plot.File, error) {
 	in := plot.Input{Title: v.Scenario, Load: v.loadWindow()}
 	for i := range v.Faults {
 		f := &v.Faults[i]
@@ -63,7 +64,11 @@ func (v *Verdict) plot(dir string) error {
 			in.Disturbed = append(in.Disturbed, f.Recovery.Window)
 		}
 	}
-	return plot.Write(dir, v.run, in)
+	files, err := plot.Render(v.run, in)
+	for i := range files {
+		files[i].Name = filepath.Join("plots", files[i].Name)
+	}
+	return files, err
 }
 
 // replace puts a file with the data at path, whatever was there.

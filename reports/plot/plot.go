@@ -4,8 +4,6 @@ package plot
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"gonum.org/v1/plot/vg/draw"
@@ -32,8 +30,13 @@ type Input struct {
 	Disturbed []stats.Window // operations due or on their way then count as during faults, as in stats.Config
 }
 
-// Write draws the operations of the load phase into the folder plots of the run
-// directory dir, which it creates if need be, each picture as SVG and as PNG:
+// File is a rendered picture.
+type File struct {
+	Name string // such as latency.svg
+	Data []byte
+}
+
+// Render draws the operations of the load phase, each picture as SVG and as PNG:
 //
 //   - latency: p50, p99 and maximum of the operations answered ok, by the time
 //     when they were due;
@@ -46,17 +49,10 @@ type Input struct {
 // Times on the axes are on the run clock. The same run and input give the same
 // bytes, whatever the time and the machine's fonts. A run without an operation
 // to show gives pictures that say so.
-//
-// Nothing is written unless everything could be drawn, and each file is replaced
-// as a whole or not at all.
-func Write(dir string, run *history.Run, in Input) error {
+func Render(run *history.Run, in Input) ([]File, error) {
 	in.Load.To = max(in.Load.To, in.Load.From+shortest)
 	m := measure(run, in)
-	type file struct {
-		name string
-		data []byte
-	}
-	var files []file
+	var files []File
 	for _, picture := range []struct {
 		name  string
 		chart *chart
@@ -67,25 +63,15 @@ func Write(dir string, run *history.Run, in Input) error {
 	} {
 		svg, err := picture.chart.svg()
 		if err != nil {
-			return fmt.Errorf("draw %s.svg: %w", picture.name, err)
+			return nil, fmt.Errorf("draw %s.svg: %w", picture.name, err)
 		}
 		png, err := picture.chart.png()
 		if err != nil {
-			return fmt.Errorf("draw %s.png: %w", picture.name, err)
+			return nil, fmt.Errorf("draw %s.png: %w", picture.name, err)
 		}
-		files = append(files, file{picture.name + ".svg", svg}, file{picture.name + ".png", png})
+		files = append(files, File{picture.name + ".svg", svg}, File{picture.name + ".png", png})
 	}
-
-	dir = filepath.Join(dir, "plots")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("write plots: %w", err)
-	}
-	for _, f := range files {
-		if err := replace(filepath.Join(dir, f.name), f.data); err != nil {
-			return fmt.Errorf("write plots: %w", err)
-		}
-	}
-	return nil
+	return files, nil
 }
 
 // svg renders the chart. gonum names the one font it measured with; its
@@ -110,31 +96,4 @@ func (c *chart) png() ([]byte, error) {
 	var out bytes.Buffer
 	_, err := canvas.WriteTo(&out)
 	return out.Bytes(), err
-}
-
-// replace puts a file with the data at path, whatever was there.
-func replace(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

@@ -79,22 +79,16 @@ func sample() (*history.Run, Input) {
 	}
 }
 
-// written returns what Write leaves in the folder plots, by name.
+// written returns what Render draws, by name.
 func written(t *testing.T, run *history.Run, in Input) map[string][]byte {
 	t.Helper()
-	dir := t.TempDir()
-	if err := Write(dir, run, in); err != nil {
-		t.Fatal(err)
-	}
-	entries, err := os.ReadDir(filepath.Join(dir, "plots"))
+	rendered, err := Render(run, in)
 	if err != nil {
 		t.Fatal(err)
 	}
 	files := map[string][]byte{}
-	for _, e := range entries {
-		if files[e.Name()], err = os.ReadFile(filepath.Join(dir, "plots", e.Name())); err != nil {
-			t.Fatal(err)
-		}
+	for _, f := range rendered {
+		files[f.Name] = f.Data
 	}
 	return files
 }
@@ -295,28 +289,6 @@ func TestSize(t *testing.T) {
 		}
 	}
 	check(t, written(t, run, in))
-}
-
-func TestWriteFails(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "plots"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	run, in := sample()
-	if err := Write(dir, run, in); err == nil || !strings.HasPrefix(err.Error(), "write plots: ") {
-		t.Errorf("error is %v, want write plots: ...", err)
-	}
-	// A picture that cannot be replaced leaves nothing behind.
-	dir = t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, "plots", "latency.svg", "full"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := Write(dir, run, in); err == nil {
-		t.Error("a folder in place of a picture is no error")
-	}
-	if left, _ := os.ReadDir(filepath.Join(dir, "plots")); len(left) != 1 {
-		t.Errorf("left behind: %v", left)
-	}
 }
 
 // The pictures and the verdict must not tell two stories.
