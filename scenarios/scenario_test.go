@@ -305,7 +305,7 @@ func TestBundled(t *testing.T) {
 			t.Errorf("%s runs %s of load, more than 35s", info.Name, total)
 		}
 	}
-	want := []string{"kill-owner", "quickstart", "rolling-kill", "steady",
+	want := []string{"double-kill", "kill-owner", "memory-ack", "pause-owner", "pod-failure", "quickstart", "rolling-kill", "steady",
 		"bugs/ack-before-journal", "bugs/dirty-read", "bugs/double-apply", "bugs/no-fence"}
 	if !slices.Equal(names, want) {
 		t.Errorf("bundled %v, want %v", names, want)
@@ -340,7 +340,7 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"quikstart": "no file \"quikstart\" and no bundled scenario \"quikstart\"; have kill-owner, quickstart, rolling-kill, steady, bugs/ack-before-journal, bugs/dirty-read, bugs/double-apply, bugs/no-fence\nhint: did you mean quickstart?",
+		"quikstart": "no file \"quikstart\" and no bundled scenario \"quikstart\"; have double-kill, kill-owner, memory-ack, pause-owner, pod-failure, quickstart, rolling-kill, steady, bugs/ack-before-journal, bugs/dirty-read, bugs/double-apply, bugs/no-fence\nhint: did you mean quickstart?",
 		"bugs":      "bugs: is a folder, not a scenario",
 	} {
 		if _, err := Open(name, Options{}); err == nil || err.Error() != want {
