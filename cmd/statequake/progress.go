@@ -49,6 +49,7 @@ func newProgress(out *os.File, s *scenarios.Scenario) *progress {
 func (p *progress) begin(dir string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.ended = false
 	s := p.scenario
 	bug := ""
 	if s.System.Bug != "" {

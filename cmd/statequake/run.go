@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -20,11 +21,15 @@ import (
 	"statequake/scenarios"
 )
 
+// maxRuns bounds --runs.
+const maxRuns = 9999
+
 func runCmd() *cobra.Command {
 	var set []string
 	var seed int64
 	var out string
 	var keepData, noSandbox bool
+	var runs int
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO",
 		Short: "Run a scenario: load, faults, audit, verdict",
@@ -38,10 +43,14 @@ Where the kernel allows it the run has namespaces of its own: nothing of it can
 be left behind, no port collides and no packet leaves the machine.`,
 		Example: `  statequake run quickstart
   statequake run my.yaml --set load.arrivals.constant=800/s --set system.nodes=5
+  statequake run steady --runs 6 --out runs/base    # for statequake compare
   statequake run bugs/no-fence                      # a planted bug, found
   statequake run bugs/no-fence --set system.bug=    # its control`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if runs < 1 || runs > maxRuns {
+				return fmt.Errorf("--runs %d: must be 1 to %d", runs, maxRuns)
+			}
 			if cmd.Flags().Changed("seed") {
 				set = append(set, "seed="+strconv.FormatInt(seed, 10))
 			}
@@ -67,39 +76,84 @@ be left behind, no port collides and no packet leaves the machine.`,
 			if out == "" {
 				out = filepath.Join("runs", time.Now().UTC().Format("20060102-150405")+"-"+s.Name)
 			}
-			return runScenario(cmd.Context(), s, out, isolation, keepData)
+			return runScenarios(cmd.Context(), s, out, isolation, keepData, runs)
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&set, "set", nil, "override a field, PATH=VALUE; may be given several times")
 	f.Int64Var(&seed, "seed", 0, "override the seed")
 	f.StringVarP(&out, "out", "o", "", "run directory, new or empty (default runs/TIME-NAME)")
+	f.IntVar(&runs, "runs", 1, "run it so many times, each with the next seed, into folders 0001, 0002, ... of the run directory")
 	f.BoolVar(&keepData, "keep-data", false, "keep the nodes' data directories")
 	f.BoolVar(&noSandbox, "no-sandbox", false, "run in the machine's own namespaces")
 	return cmd
 }
 
-func runScenario(ctx context.Context, s *scenarios.Scenario, dir, isolation string, keepData bool) error {
-	binary, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find the statequake program: %w", err)
-	}
-	ctx, cancel := context.WithCancel(ctx)
+// worst are the exit codes of runs, the one that wins first.
+var worst = []int{1, exitError, 2, 4, exitPass}
+
+// runScenarios runs a scenario n times, each run with the next seed, and
+// returns the exit code that wins over the others.
+func runScenarios(ctx context.Context, s *scenarios.Scenario, dir, isolation string, keepData bool, n int) error {
+	screen := newProgress(os.Stdout, s)
+	ctx, cancel := stopOnInterrupt(ctx, screen)
 	defer cancel()
+	if n == 1 {
+		return runScenario(ctx, s, screen, dir, isolation, keepData)
+	}
+	codes := map[int]int{}
+	for i := 1; i <= n && ctx.Err() == nil; i++ {
+		screen.say(fmt.Sprintf("run %d of %d", i, n))
+		err := runScenario(ctx, s, screen, filepath.Join(dir, fmt.Sprintf("%04d", i)), isolation, keepData)
+		var code exit
+		switch {
+		case err == nil:
+		case errors.As(err, &code):
+		default:
+			fmt.Fprintf(os.Stderr, "statequake: %v\n", err)
+			code = exitError
+		}
+		codes[int(code)]++
+		s.Seed++
+	}
+	fmt.Printf("\n%s in %s, by exit code:", plural(n, "run"), dir)
+	won := exitPass
+	for _, c := range slices.Backward(worst) {
+		if codes[c] > 0 {
+			fmt.Printf("  %d x %d", codes[c], c)
+			won = c
+		}
+	}
+	fmt.Println()
+	if won != exitPass {
+		return exit(won)
+	}
+	return nil
+}
+
+// stopOnInterrupt returns a context that ends at the first SIGINT or SIGTERM.
+// The second one ends this process, and with it the nodes.
+func stopOnInterrupt(ctx context.Context, screen *progress) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	screen := newProgress(os.Stdout, s)
 	go func() {
 		<-signals
 		screen.say("stopping the load; what there is will be judged. Again to leave at once")
 		cancel()
 		<-signals
 		screen.end()
-		fmt.Fprintf(os.Stderr, "statequake: left at once; statequake check %s judges what was recorded\n", dir)
-		os.Exit(exitError) // the nodes end with this process
+		fmt.Fprintln(os.Stderr, "statequake: left at once; statequake check judges what was recorded")
+		os.Exit(exitError)
 	}()
+	return ctx, cancel
+}
 
+func runScenario(ctx context.Context, s *scenarios.Scenario, screen *progress, dir, isolation string, keepData bool) error {
+	binary, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the statequake program: %w", err)
+	}
 	tag := make([]byte, 2)
 	rand.Read(tag)
 	screen.begin(dir)
@@ -120,6 +174,13 @@ func runScenario(ctx context.Context, s *scenarios.Scenario, dir, isolation stri
 		return err
 	}
 	return tell(v, dir)
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // tell prints the verdict and turns it into the exit code.
