@@ -212,8 +212,8 @@ type label struct {
 }
 
 const (
-	rowHeight vg.Length = 15
-	maxRows             = 3
+	rowHeight = vg.Length(15)
+	maxRows   = 3
 )
 
 // place finds places for the names of the bands, so that no two overlap, neither
