@@ -21,6 +21,7 @@ run: build ## build, run SCENARIO (quickstart) and print the verdict
 	bin/statequake run $(SCENARIO)
 
 build: ## build bin/statequake
+	@echo "building; the first time takes some minutes, since etcd is built too"
 	go build -trimpath -o bin/statequake ./cmd/statequake
 
 test: ## the tests

@@ -237,13 +237,9 @@ func (v *Verdict) decide(run *history.Run) {
 		}
 	}
 
-	switch {
-	case len(violations) > 0:
-		v.Verdict = check.Violated
-	case len(unknowns) > 0:
+	v.Verdict = check.Overall(v.Checks)
+	if v.Verdict == check.Pass && len(unknowns) > 0 {
 		v.Verdict = check.Unknown
-	default:
-		v.Verdict = check.Pass
 	}
 	v.Reasons = slices.Concat(violations, unknowns, notes)
 	if v.Reasons == nil {

@@ -6,8 +6,6 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-
-	"statequake/reports"
 )
 
 func checkCmd() *cobra.Command {
@@ -22,11 +20,8 @@ it goes.`,
   statequake check runs/20260101-120000-quickstart --json | jq .verdict`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			v, err := reports.Judge(args[0])
+			v, err := judge(args[0])
 			if err != nil {
-				return err
-			}
-			if err := reports.Write(args[0], v); err != nil {
 				return err
 			}
 			if !asJSON {

@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-
-	"statequake/reports"
 )
 
 func reportCmd() *cobra.Command {
@@ -19,11 +17,7 @@ and succeeds whatever the verdict is.`,
 		Example: `  statequake report runs/20260101-120000-quickstart`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			v, err := reports.Judge(args[0])
-			if err != nil {
-				return err
-			}
-			if err := reports.Write(args[0], v); err != nil {
+			if _, err := judge(args[0]); err != nil {
 				return err
 			}
 			fmt.Println(filepath.Join(args[0], "report.html"))

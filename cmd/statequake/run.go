@@ -165,10 +165,7 @@ func runScenario(ctx context.Context, s *scenarios.Scenario, screen *progress, d
 		return fmt.Errorf("run %s: %w", s.Name, err)
 	}
 	screen.say("judging")
-	v, err := reports.Judge(dir)
-	if err == nil {
-		err = reports.Write(dir, v)
-	}
+	v, err := judge(dir)
 	screen.end()
 	if err != nil {
 		return err
@@ -181,6 +178,15 @@ func plural(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// judge judges a run directory and writes what is made from the verdict.
+func judge(dir string) (*reports.Verdict, error) {
+	v, err := reports.Judge(dir)
+	if err == nil {
+		err = reports.Write(dir, v)
+	}
+	return v, err
 }
 
 // tell prints the verdict and turns it into the exit code.

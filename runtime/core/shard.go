@@ -253,7 +253,7 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 // reply sends r as soon as the contract allows, given that it tells of the
 // record at pos.
 func (s *Shard) reply(now time.Duration, pos int64, r Reply) {
-	early := s.cfg.Memory && s.leased(now) && (!s.unflushed() || now-s.oldest <= s.cfg.Window)
+	early := s.cfg.Memory && s.leased(now) && (!s.Pending() || now-s.oldest <= s.cfg.Window)
 	if pos <= s.durablePos || early || s.cfg.Bugs.AckBeforeJournal {
 		s.out.Replies = append(s.out.Replies, r)
 		return
@@ -269,8 +269,6 @@ func (s *Shard) reply(now time.Duration, pos int64, r Reply) {
 func (s *Shard) leased(now time.Duration) bool {
 	return s.cfg.Bugs.NoFence || now-s.confirmed < s.cfg.Lease
 }
-
-func (s *Shard) unflushed() bool { return s.flushing != nil || len(s.gathering) > 0 }
 
 // Confirmed notes that the epoch was found to be the current one by a
 // linearizable read of the store that began at start.
@@ -310,7 +308,7 @@ func (s *Shard) Durable() Output {
 }
 
 // Pending tells whether records are not durable yet.
-func (s *Shard) Pending() bool { return s.unflushed() }
+func (s *Shard) Pending() bool { return s.flushing != nil || len(s.gathering) > 0 }
 
 // Close takes no more commands: they are answered with ErrMoved. What was
 // taken before still becomes durable and is answered.
