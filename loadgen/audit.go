@@ -2,6 +2,7 @@ package loadgen
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -16,6 +17,7 @@ type AuditConfig struct {
 	Endpoints   []Endpoint
 	Codec       Codec
 	Keys        []EntityKey
+	Op          string        // the read: "witness", or any other that takes no args
 	Concurrency int           // keys read at the same time; 0 means 16
 	Timeout     time.Duration // of one attempt
 	MaxBody     int           // bytes of an answer's body, 0 means 8 MiB
@@ -24,7 +26,7 @@ type AuditConfig struct {
 	Record      func(*history.Op)    // as in Config; N is the index of the key
 }
 
-// Audit sends the read "witness" to every key, each again (under the same op id,
+// Audit sends the read Op to every key, each again (under the same op id,
 // at the endpoints in turn) until it is answered ok or ctx is done, and records
 // one operation per key. Give ctx a deadline: it is the limit of an audit of a
 // system that does not come back, and cuts attempts short. When ctx is cancelled
@@ -39,6 +41,9 @@ func Audit(ctx context.Context, c AuditConfig) error {
 	}
 	if c.Concurrency < 0 {
 		return fmt.Errorf("audit: concurrency: %d is negative", c.Concurrency)
+	}
+	if c.Op == "" {
+		return errors.New("audit: op must be set")
 	}
 	if err := t.check(); err != nil {
 		return fmt.Errorf("audit: %w", err)
@@ -72,7 +77,7 @@ func Audit(ctx context.Context, c AuditConfig) error {
 				s.send(ctx, &flight{
 					op: history.Op{
 						ID: opID(c.Tag, history.Audit, n), N: n, Phase: history.Audit,
-						Entity: c.Keys[n].Entity, Key: c.Keys[n].Key, Name: "witness",
+						Entity: c.Keys[n].Entity, Key: c.Keys[n].Key, Name: c.Op,
 						Scheduled: c.Now(), Version: -1,
 					},
 					route:    int(n % int64(len(c.Endpoints))),
@@ -84,7 +89,7 @@ func Audit(ctx context.Context, c AuditConfig) error {
 		})
 	}
 	readers.Wait()
-	s.conns.close()
+	s.wire.close()
 	if unread > 0 {
 		return fmt.Errorf("audit: %d of %d keys unread; first %s", unread, len(c.Keys), first)
 	}

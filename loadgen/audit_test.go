@@ -13,7 +13,7 @@ import (
 
 func auditConfig(rec *recorder, keys int, nodes ...*fakeNode) AuditConfig {
 	c := AuditConfig{
-		Endpoints: endpoints(nodes...), Codec: testCodec{}, Concurrency: 3, Timeout: 200 * time.Millisecond,
+		Endpoints: endpoints(nodes...), Codec: testCodec{}, Op: "witness", Concurrency: 3, Timeout: 200 * time.Millisecond,
 		Tag: "7f3a", Now: clock(), Record: rec.record,
 	}
 	for i := range keys {

@@ -1,12 +1,13 @@
 package loadgen
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
 
-// conns keeps the idle connections to the endpoints; they are opened on demand.
-// Safe for concurrent use.
+// conns is the wire of the http driver: HTTP/1.1 keep-alive connections, opened
+// on demand.
 type conns struct {
 	endpoints []Endpoint
 	bodyLimit int
@@ -22,6 +23,17 @@ func newConns(endpoints []Endpoint, max, bodyLimit int) *conns {
 		bodyLimit = defaultBodyLimit
 	}
 	return &conns{endpoints: endpoints, bodyLimit: bodyLimit, max: max, idle: make([][]*conn, len(endpoints))}
+}
+
+// exchange makes one attempt over one connection.
+func (p *conns) exchange(endpoint int, deadline time.Time, r request) (status int, answer []byte, sent bool, err error) {
+	c, err := p.get(endpoint, deadline)
+	if err != nil {
+		return 0, nil, false, fmt.Errorf("connect: %w", err)
+	}
+	status, answer, sent, err = c.exchange(p.endpoints[endpoint].Addr, r)
+	p.put(endpoint, c)
+	return status, answer, sent, err
 }
 
 // get returns a connection to the endpoint with deadline set: an idle one that
@@ -86,7 +98,6 @@ func (p *conns) drop(c *conn) {
 	p.mu.Unlock()
 }
 
-// close closes the idle connections; the users must be done.
 func (p *conns) close() {
 	for endpoint := range p.idle {
 		for c := p.pop(endpoint); c != nil; c = p.pop(endpoint) {

@@ -145,8 +145,8 @@ func closeAnswer(net.Conn, string, int) bool { return false }
 // testCodec speaks an API like that of a real system.
 type testCodec struct{}
 
-func (testCodec) Request(op *history.Op) (method, path string, body []byte) {
-	return "POST", "/v1/entities/" + op.Entity + "/" + op.Key + "/" + op.Name, op.Args
+func (testCodec) Request(op *history.Op) (method, path string, header http.Header, body []byte) {
+	return "POST", "/v1/entities/" + op.Entity + "/" + op.Key + "/" + op.Name, nil, op.Args
 }
 
 func (testCodec) Response(op *history.Op, status int, body []byte) {

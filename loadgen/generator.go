@@ -238,6 +238,6 @@ func (g *Generator) closedLoop(ctx context.Context, end time.Duration) (schedule
 	clients.Wait()
 	close(done)
 	watch.Wait()
-	g.sender.conns.close()
+	g.sender.wire.close()
 	return scheduled, stop
 }

@@ -78,31 +78,39 @@ func (c *conn) ready(deadline time.Time) bool {
 // exchange sends one request and reads its answer. The body returned belongs to
 // the caller. On an error sent tells whether any byte of the request left: if
 // not, the system cannot have seen it. The deadline is the one set by dial or
-// ready. method, path and id must be plain.
-func (c *conn) exchange(method, host, path, id string, body []byte) (status int, answer []byte, sent bool, err error) {
+// ready. What r.check refuses must not get here.
+func (c *conn) exchange(host string, r request) (status int, answer []byte, sent bool, err error) {
 	c.done = true // until the answer is whole
 	b := c.out[:0]
-	b = append(b, method...)
+	b = append(b, r.method...)
 	b = append(b, ' ')
-	b = append(b, path...)
+	b = append(b, r.path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, host...)
 	b = append(b, "\r\nStatequake-Op: "...)
-	b = append(b, id...)
-	if len(body) > 0 {
+	b = append(b, r.id...)
+	if len(r.body) > 0 && r.header.Get("Content-Type") == "" {
 		b = append(b, "\r\nContent-Type: application/json"...)
 	}
-	if len(body) > 0 || (method != "GET" && method != "HEAD") {
+	for name, values := range r.header {
+		for _, value := range values {
+			b = append(b, "\r\n"...)
+			b = append(b, name...)
+			b = append(b, ": "...)
+			b = append(b, value...)
+		}
+	}
+	if len(r.body) > 0 || (r.method != "GET" && r.method != "HEAD") {
 		b = append(b, "\r\nContent-Length: "...)
-		b = strconv.AppendInt(b, int64(len(body)), 10)
+		b = strconv.AppendInt(b, int64(len(r.body)), 10)
 	}
 	b = append(b, "\r\n\r\n"...)
-	b = append(b, body...)
+	b = append(b, r.body...)
 	c.out = b
 	if n, err := c.net.Write(b); err != nil {
 		return 0, nil, n > 0, fmt.Errorf("send: %w", bare(err))
 	}
-	status, answer, keep, err := c.in.read(method)
+	status, answer, keep, err := c.in.read(r.method)
 	if err != nil {
 		return 0, nil, true, fmt.Errorf("answer: %w", bare(err))
 	}

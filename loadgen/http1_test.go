@@ -160,7 +160,7 @@ func TestRequestOnTheWire(t *testing.T) {
 		if body == "" {
 			want.kind = ""
 		}
-		status, answer, sent, err := c.exchange("POST", addr, want.path, "7f3a-l1", []byte(body))
+		status, answer, sent, err := c.exchange(addr, request{method: "POST", path: want.path, id: "7f3a-l1", body: []byte(body)})
 		if err != nil || status != 200 || !sent || string(answer) != `{"result":{}}` || c.done {
 			t.Fatalf("exchange %d: %d %q sent %v done %v, %v", i, status, answer, sent, c.done, err)
 		}
@@ -182,7 +182,7 @@ func TestIdleConnectionClosedByServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, _, err := c.exchange("POST", node.addr, "/x", "a-l1", nil); err != nil {
+		if _, _, _, err := c.exchange(node.addr, request{method: "POST", path: "/x", id: "a-l1"}); err != nil {
 			t.Fatal(err)
 		}
 		pool.put(0, c)
@@ -277,14 +277,14 @@ func benchServer(b *testing.B) string {
 func BenchmarkExchange(b *testing.B) {
 	addr := benchServer(b)
 	pool := newConns([]Endpoint{{"n1", addr}}, 1, 0)
-	body := []byte(benchBody)
+	r := request{method: "POST", path: "/v1/entities/cart/cart-1.1/add", id: "7f3a-l1", body: []byte(benchBody)}
 	b.ReportAllocs()
 	for b.Loop() {
 		c, err := pool.get(0, time.Now().Add(5*time.Second))
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, _, _, err := c.exchange("POST", addr, "/v1/entities/cart/cart-1.1/add", "7f3a-l1", body); err != nil {
+		if _, _, _, err := c.exchange(addr, r); err != nil {
 			b.Fatal(err)
 		}
 		pool.put(0, c)

@@ -159,5 +159,5 @@ func (l *openLoop) close() {
 		close(w.tasks)
 	}
 	l.mu.Unlock()
-	l.s.conns.close()
+	l.s.wire.close()
 }

@@ -17,8 +17,9 @@ type ProberConfig struct {
 	Endpoints []Endpoint
 	Codec     Codec
 
-	// Keys are counters without their generation: of "{probe-3}" the prober
-	// touches "{probe-3}.1", after 512 writes "{probe-3}.2" and so on.
+	// Keys are without their generation: of "{probe-3}" the prober touches
+	// "{probe-3}.1", after 512 writes "{probe-3}.2" and so on. Their entities are
+	// those of workloads.
 	Keys  []EntityKey
 	Every time.Duration // between two probes of one key; 0 means 20 ms
 
@@ -31,13 +32,15 @@ type ProberConfig struct {
 	Record   func(*history.Op)    // as in Config
 }
 
-// Prober adds 1 to each of a few counters at a steady pace, so that an outage is
-// seen whatever the workload does. Probes are an open loop: a slow answer never
-// delays the next probe. Each is sent once, so that its outcome is that of one
-// node at one instant. Successive probes of a key go to the endpoints in turn.
+// Prober writes to each of a few keys at a steady pace (it adds 1 to a counter),
+// so that an outage is seen whatever the workload does. Probes are an open loop:
+// a slow answer never delays the next probe. Each is sent once, so that its
+// outcome is that of one node at one instant. Successive probes of a key go to
+// the endpoints in turn.
 type Prober struct {
 	c      ProberConfig
 	sender *sender
+	probes map[string]func(n int64) (op string, args []byte) // by entity
 	made   atomic.Int64
 }
 
@@ -61,8 +64,16 @@ func NewProber(c ProberConfig) (*Prober, error) {
 	case c.MaxConns < 0:
 		return nil, fmt.Errorf("prober: max conns: %d is negative", c.MaxConns)
 	}
-	p := &Prober{c: c, sender: t.sender(c.MaxConns)}
+	p := &Prober{c: c, sender: t.sender(c.MaxConns), probes: map[string]func(int64) (string, []byte){}}
 	p.sender.once = true
+	for _, s := range services {
+		p.probes[s.entity] = s.probe
+	}
+	for i, k := range c.Keys {
+		if p.probes[k.Entity] == nil {
+			return nil, fmt.Errorf("prober: keys[%d]: no workload has an entity %q", i, k.Entity)
+		}
+	}
 	return p, nil
 }
 
@@ -106,10 +117,11 @@ func (p *Prober) flight(n int64, at time.Duration) *flight {
 	p.made.Store(n + 1)
 	k := p.key(n)
 	round := n / int64(len(p.c.Keys))
+	name, args := p.probes[k.Entity](n)
 	return &flight{
 		op: history.Op{
 			ID: opID(p.c.Tag, history.Probe, n), N: n, Phase: history.Probe,
-			Entity: k.Entity, Key: k.Key, Name: "add", Args: []byte(`{"n":1}`),
+			Entity: k.Entity, Key: k.Key, Name: name, Args: args,
 			Scheduled: p.c.Start + at, Version: -1,
 		},
 		route:   int((n + round) % int64(len(p.c.Endpoints))),

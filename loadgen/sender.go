@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,8 +18,10 @@ import (
 // into outcomes. It must be safe for concurrent use.
 type Codec interface {
 	// Request returns what to send. Method and path must be printable ASCII
-	// without spaces. It must not change op or keep it.
-	Request(op *history.Op) (method, path string, body []byte)
+	// without spaces. header may be nil; Host, Content-Length and Statequake-Op
+	// are set by the driver, Content-Type is application/json unless given. It
+	// must not change op or keep it.
+	Request(op *history.Op) (method, path string, header http.Header, body []byte)
 	// Response sets Outcome, and Result, Version, Digest, Epoch, Node and Error
 	// as far as the answer tells them. It may set fail only if the system says
 	// for certain that the operation had no effect. body is the codec's to keep.
@@ -35,7 +39,7 @@ type Endpoint struct {
 type sender struct {
 	endpoints []Endpoint
 	codec     Codec
-	conns     *conns
+	wire      wire
 	now       func() time.Duration
 	meter     *meter
 	record    func(*history.Op)
@@ -48,6 +52,25 @@ type sender struct {
 	owners   *owners       // learns who executed what; may be nil
 
 	pending sync.WaitGroup // operations that are not yet recorded
+}
+
+// request is one operation as it is sent, in one attempt or in several.
+type request struct {
+	method, path string
+	header       http.Header
+	id           string // of the operation
+	body         []byte
+}
+
+// wire carries requests to endpoints. It is safe for concurrent use by as many
+// users as it has connections.
+type wire interface {
+	// exchange makes one attempt that ends by deadline. The answer belongs to the
+	// caller. After an error sent tells whether the system can have seen the
+	// request; when in doubt it is true.
+	exchange(endpoint int, deadline time.Time, r request) (status int, answer []byte, sent bool, err error)
+	// close closes the idle connections; the users must be done.
+	close()
 }
 
 // target is the part of a driver's config that says where operations go.
@@ -86,7 +109,7 @@ func (t target) check() error {
 func (t target) sender(maxConns int) *sender {
 	return &sender{
 		endpoints: t.endpoints, codec: t.codec, now: t.now, record: t.record,
-		conns: newConns(t.endpoints, maxConns, t.maxBody), meter: newMeter(t.now),
+		wire: newConns(t.endpoints, maxConns, t.maxBody), meter: newMeter(t.now),
 		timeout: t.timeout, patience: t.timeout,
 	}
 }
@@ -195,11 +218,11 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 
 // run makes the attempts of copy number leg and leaves the outcome in op.
 func (s *sender) run(ctx context.Context, f *flight, leg int, op *history.Op) {
-	method, path, body := s.codec.Request(&f.op)
+	r := request{id: f.op.ID}
+	r.method, r.path, r.header, r.body = s.codec.Request(&f.op)
 	deadline := f.begin(s.now(), s.timeout)
-	if !plain(method) || !plain(path) {
-		op.Outcome, op.Returned = history.Fail, s.now()
-		op.Error = fmt.Sprintf("request %q %q: empty, or not printable ASCII", method, path)
+	if problem := r.check(); problem != "" {
+		op.Outcome, op.Returned, op.Error = history.Fail, s.now(), problem
 		return
 	}
 	client := op.Client
@@ -210,7 +233,7 @@ func (s *sender) run(ctx context.Context, f *flight, leg int, op *history.Op) {
 		*op = f.op
 		op.Client, op.Via = client, s.endpoints[endpoint].Node
 		wall := time.Now().Add(min(deadline-s.now(), s.patience))
-		status, answer, sent, err := s.exchange(endpoint, wall, method, path, op.ID, body)
+		status, answer, sent, err := s.wire.exchange(endpoint, wall, r)
 		op.Returned = s.now()
 		if err == nil {
 			s.codec.Response(op, status, answer)
@@ -260,16 +283,19 @@ func (s *sender) run(ctx context.Context, f *flight, leg int, op *history.Op) {
 	op.Returned = s.now()
 }
 
-// exchange makes one attempt. After an error sent tells whether the system can
-// have seen the request.
-func (s *sender) exchange(endpoint int, deadline time.Time, method, path, id string, body []byte) (status int, answer []byte, sent bool, err error) {
-	c, err := s.conns.get(endpoint, deadline)
-	if err != nil {
-		return 0, nil, false, fmt.Errorf("connect: %w", err)
+// check says why a request cannot be sent, "" if it can.
+func (r request) check() string {
+	if !plain(r.method) || !plain(r.path) {
+		return fmt.Sprintf("request %q %q: empty, or not printable ASCII", r.method, r.path)
 	}
-	status, answer, sent, err = c.exchange(method, s.endpoints[endpoint].Addr, path, id, body)
-	s.conns.put(endpoint, c)
-	return status, answer, sent, err
+	for name, values := range r.header {
+		for _, value := range values {
+			if !plain(name) || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c > '~' }) {
+				return fmt.Sprintf("request header %q: %q: not printable ASCII", name, value)
+			}
+		}
+	}
+	return ""
 }
 
 // backoff is the pause before the nth retry, n from 1: 20 ms, doubled each time,

@@ -42,7 +42,8 @@ type command struct {
 // service is what a named workload talks to.
 type service struct {
 	entity   string
-	commands []command // in this order, so that a mix means the same in every run
+	commands []command                              // in this order, so that a mix means the same in every run
+	probe    func(n int64) (op string, args []byte) // the write that the prober makes, number n of the run
 }
 
 var services = map[string]service{
@@ -56,6 +57,8 @@ var services = map[string]service{
 			return append(appendItem(b, w), '}')
 		}},
 		{name: "get", weight: 20},
+	}, func(n int64) (string, []byte) {
+		return "add", fmt.Appendf(nil, `{"item":"sku-%d","quantity":1}`, n%20) // never more than a cart holds of one item
 	}},
 	"counter": {"counter", []command{
 		{name: "add", weight: 80, write: true, args: func(b []byte, w *Workload, _ int64) []byte {
@@ -63,14 +66,15 @@ var services = map[string]service{
 			return append(strconv.AppendInt(b, 1+w.rand.Int64N(9), 10), '}')
 		}},
 		{name: "get", weight: 20},
-	}},
+	}, func(int64) (string, []byte) { return "add", []byte(`{"n":1}`) }},
 	"register": {"register", []command{
 		{name: "set", weight: 50, write: true, args: func(b []byte, w *Workload, n int64) []byte {
-			// Unique by construction: checkers of registers rely on it.
+			// Unique by construction, also with regard to probes: checkers of
+			// registers rely on it.
 			return fmt.Appendf(b, `{"value":"s%d-n%d"}`, w.seed, n)
 		}},
 		{name: "get", weight: 50},
-	}},
+	}, func(n int64) (string, []byte) { return "set", fmt.Appendf(nil, `{"value":"p%d"}`, n) }},
 }
 
 func appendItem(b []byte, w *Workload) []byte {

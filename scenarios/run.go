@@ -267,7 +267,7 @@ func (r *run) audit(keys []loadgen.EntityKey) {
 	defer cancel()
 	// What the audit did not get is in the history, and so in the verdict.
 	_ = loadgen.Audit(ctx, loadgen.AuditConfig{
-		Endpoints: r.endpoints, Codec: reference.Codec{}, Keys: keys, Timeout: r.scenario.Load.Timeout, Tag: r.opt.Tag, Now: r.now,
+		Endpoints: r.endpoints, Codec: reference.Codec{}, Keys: keys, Op: "witness", Timeout: r.scenario.Load.Timeout, Tag: r.opt.Tag, Now: r.now,
 		Record: r.record.Op,
 	})
 }
