@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"statequake/history"
+	"statequake/reports/export"
+)
+
+func exportCmd() *cobra.Command {
+	var (
+		formatName, out string
+		phaseNames      []string
+	)
+	cmd := &cobra.Command{
+		Use:   "export RUN --format FORMAT",
+		Short: "Write a recorded run in the formats of vegeta",
+		Long: `Write the operations of a run directory as results that vegeta report and
+vegeta plot (12.13) read: vegeta-json, vegeta-gob or vegeta-csv. A run that was
+cut short is exported as far as it goes.
+
+Every operation is one result, whatever its outcome:
+
+  attack     name of the operation; with several phases "PHASE NAME". vegeta plot
+             counts time from an attack's first result
+  timestamp  when it was due; the run starts at 1970-01-01T00:00:00Z
+  latency    from when it was due until it returned, or until the client gave up;
+             0 if it was never sent, which lowers vegeta's percentiles
+  code       200 if ok, which vegeta counts as success; otherwise 0
+  error      if not ok: the outcome (fail, info or unsent) and why`,
+		Example: `  statequake export runs/20260101-120000-quickstart --format vegeta-json | vegeta report
+  statequake export runs/20260101-120000-quickstart --format vegeta-gob -o run.gob
+  vegeta plot --threshold=0 run.gob > run.html`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			format, err := export.ParseFormat(formatName)
+			if err != nil {
+				return fmt.Errorf("--format: %w", err)
+			}
+			phases, err := export.ParsePhases(phaseNames)
+			if err != nil {
+				return fmt.Errorf("--phase: %w", err)
+			}
+			if out == "" && format == export.VegetaGob && term.IsTerminal(int(os.Stdout.Fd())) {
+				return errors.New("--format: vegeta-gob is binary, and stdout is a terminal\nhint: name a file with -o, or use vegeta-json")
+			}
+			run, err := history.LoadRun(args[0])
+			if err != nil {
+				return err
+			}
+			results, err := export.Results(run, phases)
+			if err != nil {
+				return err
+			}
+			if run.Footer == nil {
+				fmt.Fprintf(os.Stderr, "statequake: %s: the history is torn; operations may be missing at its end\n", args[0])
+			}
+			if out == "" {
+				return export.Write(os.Stdout, format, results)
+			}
+			file, err := os.Create(out)
+			if err != nil {
+				return err
+			}
+			return errors.Join(export.Write(file, format, results), file.Close())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&formatName, "format", "", "vegeta-json, vegeta-gob or vegeta-csv")
+	f.StringArrayVar(&phaseNames, "phase", []string{string(history.Load)}, "warmup, load, probe, drain, audit or all; may be given several times")
+	f.StringVarP(&out, "out", "o", "", "file to write instead of stdout")
+	return cmd
+}
