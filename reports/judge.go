@@ -116,7 +116,7 @@ func Judge(dir string) (*Verdict, error) {
 }
 
 func judge(dir string, plan *scenario, run *history.Run) (*Verdict, error) {
-	checks := check.Run(run, check.Options{Ack: plan.System.Ack, Window: plan.System.Window, Witness: true})
+	checks := check.Run(run, check.Options{Ack: plan.System.Ack, Window: plan.System.Window, Witness: plan.witnessed()})
 	var lost []string
 	lostKnown := false
 	for _, r := range checks {
@@ -157,7 +157,7 @@ func judge(dir string, plan *scenario, run *history.Run) (*Verdict, error) {
 		Version: version, Scenario: plan.Name, Claim: plan.Claim, Seed: plan.Seed, Runs: 1,
 		System: System{
 			Name: plan.System.Name, Version: plan.System.Version, Nodes: plan.System.Nodes, Ack: plan.System.Ack,
-			Window: plan.System.Window, Bug: plan.System.Bug, Reveals: plan.Reveals, URL: plan.System.URL,
+			Window: plan.System.Window, Bug: plan.System.Bug, Reveals: plan.Reveals, URL: string(plan.System.URL),
 		},
 		Load: Load{
 			Scheduled: s.Scheduled, OK: s.Counts.OK, Fail: s.Counts.Fail, Info: s.Counts.Info, Unsent: s.Counts.Unsent,

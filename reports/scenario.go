@@ -32,7 +32,10 @@ type scenario struct {
 		Ack     string        `yaml:"ack"`
 		Window  time.Duration `yaml:"window"`
 		Bug     string        `yaml:"bug"`
-		URL     string        `yaml:"url"`
+		URL     urls          `yaml:"url"`
+		HTTP    *struct {
+			Ops map[string]yaml.Node `yaml:"ops"`
+		} `yaml:"http"`
 	} `yaml:"system"`
 
 	Load struct {
@@ -72,6 +75,33 @@ type Machine struct {
 	Go     string `yaml:"go" json:"go"`
 	CPUs   int    `yaml:"cpus" json:"cpus"`
 	Memory int64  `yaml:"memory_bytes" json:"memory_bytes,omitempty"`
+}
+
+// urls is a URL, or a list of them, as one text.
+type urls string
+
+// UnmarshalYAML reads a string or a list of strings.
+func (u *urls) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.SequenceNode {
+		return node.Decode((*string)(u))
+	}
+	var list []string
+	if err := node.Decode(&list); err != nil {
+		return err
+	}
+	*u = urls(strings.Join(list, ", "))
+	return nil
+}
+
+// witnessed reports whether the system under test keeps a witness for the audit
+// to read. A system that the scenario maps to HTTP requests does so only if
+// there is a request for it.
+func (s *scenario) witnessed() bool {
+	if s.System.HTTP == nil {
+		return true
+	}
+	_, ok := s.System.HTTP.Ops["witness"]
+	return ok
 }
 
 // readScenario reads the resolved scenario of a run directory.

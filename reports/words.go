@@ -133,13 +133,22 @@ func (v *Verdict) headline() string {
 	return "the run proves nothing: " + lowerFirst(strings.TrimSuffix(v.Reasons[0], "."))
 }
 
-// kept says what a passed run shows about acknowledged writes.
+// kept says what a passed run shows about acknowledged writes, and what that
+// rests on: the witness, or without one every check of the answers.
 func (v *Verdict) kept() string {
-	judged := ""
+	var by []string
 	for _, r := range v.Checks {
 		if r.Name == "witness" {
-			judged = fmt.Sprintf(": %s audited on %s", plural(int64(r.Ops), "ok answer"), plural(int64(r.Keys), "key"))
+			by = []string{fmt.Sprintf("%s audited on %s", plural(int64(r.Ops), "ok answer"), plural(int64(r.Keys), "key"))}
+			break
 		}
+		if r.Name != "identity" && r.Keys > 0 {
+			by = append(by, fmt.Sprintf("%s judged on %s by the %s check", plural(int64(r.Ops), "answer"), plural(int64(r.Keys), "key"), r.Name))
+		}
+	}
+	judged := ""
+	if len(by) > 0 {
+		judged = ": " + strings.Join(by, ", ")
 	}
 	switch {
 	case v.LostAcks == nil:

@@ -35,7 +35,7 @@ const (
 	StaleRead       = "stale-read"       // a read missed what was acknowledged, or seen, before it was sent
 	Reordered       = "reordered"        // a write was applied before one that had been acknowledged earlier
 	FutureRead      = "future-read"      // a read saw a write that was not sent yet
-	NotLinearizable = "not-linearizable" // no order explains the results (Porcupine)
+	NotLinearizable = "not-linearizable" // no order explains the results
 )
 
 // At most so many violations of one kind are listed, for one key and in one
@@ -49,7 +49,7 @@ const (
 type Options struct {
 	Ack             string        // Durable or Memory
 	Window          time.Duration // how old an acknowledged write must be to survive, Memory only
-	Witness         bool          // the services keep a witness, and the audit read it
+	Witness         bool          // the services keep a witness, and the audit read it; else it read as the workload does
 	PorcupineMaxOps int           // largest number of operations of a key that Porcupine gets; 0 means 60
 	PorcupineTime   time.Duration // time for all keys together; 0 means 2 s
 }
@@ -96,11 +96,13 @@ type LostAck struct {
 }
 
 // Run judges a run and returns one Result per check that applies, in the order
-// identity, witness, porcupine. It does not change run, which must not change
-// meanwhile.
+// identity, witness, register, porcupine. It does not change run, which must
+// not change meanwhile.
 //
-// Porcupine judges runs with Ack Durable and a footer. Beside a witness it is a
-// second opinion and listed only if it decided at least one key.
+// Register and Porcupine judge runs with Ack Durable. Beside a witness they are
+// second opinions, each listed only if it decided at least one key. Without one,
+// register decides the keys of that entity type and Porcupine all others, and a
+// key passes only if the audit read it back by a read of the workload.
 func Run(run *history.Run, opt Options) []Result {
 	if opt.PorcupineMaxOps == 0 {
 		opt.PorcupineMaxOps = 60
@@ -113,10 +115,15 @@ func Run(run *history.Run, opt Options) []Result {
 	if opt.Witness || opt.Ack != Durable {
 		results = append(results, witness(run, ix, opt))
 	}
-	if opt.Ack == Durable {
-		if r, ok := porcupineCheck(run, ix, opt); ok {
-			results = append(results, r)
-		}
+	if opt.Ack != Durable {
+		return results
+	}
+	r, decided, listed := registerCheck(run, ix, opt)
+	if listed {
+		results = append(results, r)
+	}
+	if r, ok := porcupineCheck(run, ix, opt, decided); ok {
+		results = append(results, r)
 	}
 	return results
 }

@@ -21,33 +21,36 @@ import (
 const perKeyShare = 10
 
 // porcupineCheck asks Porcupine whether any order explains the results of a
-// key, without a look at versions, digests or the audit. It returns false if
-// the check does not apply.
-func porcupineCheck(run *history.Run, ix *index, opt Options) (Result, bool) {
+// key, without a look at versions, digests or the audit of a witness. On the
+// keys in decided, and on all keys beside a witness, it is a second opinion. It
+// returns false if the check is not to be listed.
+func porcupineCheck(run *history.Run, ix *index, opt Options, decided map[entityKey]bool) (Result, bool) {
 	r := Result{Name: "porcupine"}
 	f := findings{perKind: listedInAll}
 	var keys []keyOps
-	skipped := 0
+	var skipped []entityKey
+	// alone tells the keys on which nothing else gives a verdict.
+	alone := func(k entityKey) bool { return !opt.Witness && !decided[k] }
 	if run.Footer == nil {
-		f.addNote(note{blocks: true, text: "operations in flight when recording was cut short are not in the history"})
+		f.addNote(note{blocks: true, text: tornText})
 	} else {
-		keys, skipped = smallKeys(run, ix, opt.PorcupineMaxOps)
+		keys, skipped = smallKeys(run, ix, opt)
 	}
 	deadline := time.Now().Add(opt.PorcupineTime)
-	for i, h := range keys {
-		left := time.Until(deadline)
-		if left <= 0 {
-			r.Undecided += len(keys) - i
-			break
-		}
+	for _, h := range keys {
 		ops := make([]*history.Op, len(h.ops))
 		for j, n := range h.ops {
 			ops[j] = &run.Ops[n]
 		}
-		limit := min(left, opt.PorcupineTime/perKeyShare)
-		switch linearizable(h.entity, ops, never, limit) {
+		outcome := porcupine.Unknown
+		limit := min(time.Until(deadline), opt.PorcupineTime/perKeyShare)
+		if limit > 0 { // Porcupine takes 0 for no limit
+			outcome = linearizable(h.entity, ops, never, limit)
+		}
+		switch outcome {
 		case porcupine.Unknown:
 			r.Undecided++
+			f.addNote(note{blocks: alone(h.entityKey), n: 1, text: fmt.Sprintf("keys not decided (time for all of them: %s)", opt.PorcupineTime)})
 			continue
 		case porcupine.Illegal:
 			f.violation(notLinearizable(h, ops, limit))
@@ -55,33 +58,44 @@ func porcupineCheck(run *history.Run, ix *index, opt Options) (Result, bool) {
 		r.Keys++
 		r.Ops += len(ops)
 	}
-	if opt.Witness && r.Keys == 0 {
-		return Result{}, false
+	for _, k := range skipped {
+		f.addNote(note{blocks: alone(k), n: 1, text: fmt.Sprintf("keys without a model, or with more than %d operations, too many for this check", opt.PorcupineMaxOps)})
 	}
-	if r.Undecided > 0 {
-		f.addNote(note{blocks: !opt.Witness, n: r.Undecided, text: fmt.Sprintf("keys not decided (time for all of them: %s)", opt.PorcupineTime)})
+	if run.Footer != nil && !opt.Witness {
+		unreadKeys(run, ix, decided, &f)
 	}
-	if skipped > 0 {
-		f.addNote(note{blocks: !opt.Witness, n: skipped, text: fmt.Sprintf("keys without a model, or with more than %d operations, too many for this check", opt.PorcupineMaxOps)})
-	}
-	if r.Keys == 0 && run.Footer != nil {
+	if r.Keys == 0 && len(decided) == 0 && run.Footer != nil {
 		f.addNote(note{blocks: true, text: "no key could be judged"})
+	}
+	needed := !opt.Witness && slices.ContainsFunc(f.notes, func(n note) bool { return n.blocks })
+	if r.Keys == 0 && !needed {
+		return Result{}, false
 	}
 	f.fill(&r)
 	return r, true
 }
 
+// unreadKeys notes the keys that register did not judge and no audit read back.
+func unreadKeys(run *history.Run, ix *index, decided map[entityKey]bool, f *findings) {
+	for i := range ix.keys {
+		h := &ix.keys[i]
+		if !decided[h.entityKey] && touched(run, h) && !readBack(run, h) {
+			f.note(true, h.entityKey, 0, unreadText)
+		}
+	}
+}
+
 // smallKeys returns the keys that Porcupine can be expected to decide, the
-// smallest first, with the operations that matter, and the number of other
-// keys with acknowledged operations.
-func smallKeys(run *history.Run, ix *index, maxOps int) (keys []keyOps, skipped int) {
+// smallest first, with the operations that matter, and the other keys with
+// acknowledged operations. Without a witness the audit's reads matter too.
+func smallKeys(run *history.Run, ix *index, opt Options) (keys []keyOps, skipped []entityKey) {
 	for _, h := range ix.keys {
 		_, modelled := model.For(h.entity)
 		small := keyOps{entityKey: h.entityKey}
 		acknowledged := false
 		for _, i := range h.ops {
 			op := &run.Ops[i]
-			if op.Phase == history.Audit || op.Name == witnessOp || op.Outcome != history.OK && op.Outcome != history.Info {
+			if op.Phase == history.Audit && opt.Witness || op.Name == witnessOp || op.Outcome != history.OK && op.Outcome != history.Info {
 				continue
 			}
 			small.ops = append(small.ops, i)
@@ -89,8 +103,8 @@ func smallKeys(run *history.Run, ix *index, maxOps int) (keys []keyOps, skipped 
 		}
 		switch {
 		case !acknowledged:
-		case !modelled || len(small.ops) > maxOps:
-			skipped++
+		case !modelled || len(small.ops) > opt.PorcupineMaxOps:
+			skipped = append(skipped, h.entityKey)
 		default:
 			keys = append(keys, small)
 		}
@@ -147,7 +161,7 @@ func sequential(entity string, refused *atomic.Bool) porcupine.Model {
 				refused.Store(true)
 				return true, state
 			}
-			if got, answered := output.(json.RawMessage); answered && !sameJSON(result, got) {
+			if got, answered := output.(json.RawMessage); answered && !(wrote && silent(got)) && !sameJSON(result, got) {
 				return false, state
 			}
 			if !wrote {

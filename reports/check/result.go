@@ -20,6 +20,16 @@ func rejected(result json.RawMessage) bool {
 	return ok
 }
 
+// silent reports whether the answer to a write says no more than that it is
+// acknowledged: nothing, null or an empty object.
+func silent(result json.RawMessage) bool {
+	switch string(bytes.TrimSpace(result)) {
+	case "", "null", "{}":
+		return true
+	}
+	return false
+}
+
 // sameJSON reports whether a and b are the same JSON value, whatever the order
 // of members and the spelling of numbers and strings. Invalid JSON and nothing
 // equal only themselves.

@@ -18,10 +18,13 @@ import (
 //
 //	SENT-RETURNED NODE.EPOCH NAME ID [on ENTITY/KEY] [ARGS] -> RESULT [@ IDS]
 //	SENT-RETURNED NODE.EPOCH audit ID [on ENTITY/KEY] -> IDS
+//	SENT-RETURNED NODE.EPOCH audit-NAME ID [on ENTITY/KEY] -> RESULT
 //	fault NAME EVENT AT NODE
 //
 // Times are milliseconds. The entity is counter/c unless stated; on a counter
-// the argument 5 means {"n":5} and the result 5 means {"value":5}. A result of
+// the argument 5 means {"n":5} and the result 5 means {"value":5}; on a register
+// the word a means {"value":"a"} in both. audit-NAME is an operation of the audit
+// of a run without a witness. A result of
 // info, fail or unsent is an outcome instead. The ids after @ were applied to
 // the state that the reply saw ("@ -" for none), and make its version and
 // digest; "@v3" overrides the version. An id with a star was sent twice.
@@ -173,6 +176,9 @@ func parseOp(run *history.Run, fields []string) error {
 		op.Epoch, _ = strconv.ParseInt(epoch, 10, 64)
 	}
 	op.Name, op.ID = fields[2], fields[3]
+	if name, ok := strings.CutPrefix(op.Name, "audit-"); ok {
+		op.Phase, op.Name = history.Audit, name
+	}
 	if id, retried := strings.CutSuffix(op.ID, "*"); retried {
 		op.ID, op.Attempts = id, 2
 	}
@@ -185,6 +191,8 @@ func parseOp(run *history.Run, fields []string) error {
 		op.Args = json.RawMessage(args[0])
 		if _, err := strconv.Atoi(args[0]); err == nil {
 			op.Args = json.RawMessage(fmt.Sprintf(`{"n":%s}`, args[0]))
+		} else if op.Entity == registerEntity {
+			op.Args = registerValue(args[0])
 		}
 	}
 	result := fields[arrow+1 : at]
@@ -200,6 +208,8 @@ func parseOp(run *history.Run, fields []string) error {
 		switch _, err := strconv.Atoi(answer); {
 		case answer == "info" || answer == "fail" || answer == "unsent":
 			op.Outcome = history.Outcome(answer)
+		case op.Entity == registerEntity:
+			op.Result = registerValue(answer)
 		case err == nil:
 			op.Result = json.RawMessage(fmt.Sprintf(`{"value":%s}`, answer))
 		default:
@@ -228,6 +238,17 @@ func parseOp(run *history.Run, fields []string) error {
 	}
 	run.Ops = append(run.Ops, op)
 	return nil
+}
+
+// registerValue is {"value":...} of a word, or text that is JSON already.
+func registerValue(text string) json.RawMessage {
+	switch {
+	case json.Valid([]byte(text)) && text != "null":
+		return json.RawMessage(text)
+	case text == "null":
+		return json.RawMessage(`{"value":null}`)
+	}
+	return json.RawMessage(fmt.Sprintf(`{"value":%q}`, text))
 }
 
 // saw gives op the version and digest of a state to which ids were applied.

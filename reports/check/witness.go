@@ -54,7 +54,7 @@ func witness(run *history.Run, ix *index, opt Options) Result {
 	}
 	switch {
 	case !opt.Witness:
-		all.addNote(note{blocks: true, text: fmt.Sprintf("the witness is off, and ack: %s is judged by nothing else", opt.Ack)})
+		all.addNote(note{blocks: true, text: fmt.Sprintf("there is no witness, and nothing else can judge ack: %s", opt.Ack)})
 	case opt.Ack != Durable && opt.Ack != Memory:
 		all.addNote(note{blocks: true, text: fmt.Sprintf("ack %q: have %s, %s", opt.Ack, Durable, Memory)})
 	default:

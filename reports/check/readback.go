@@ -1,0 +1,38 @@
+package check
+
+import "statequake/history"
+
+// Reasons that more than one check gives.
+const (
+	tornText   = "operations in flight when recording was cut short are not in the history"
+	unreadText = "keys that no audit read after everything else on them had been answered, so that nobody knows what is left"
+)
+
+// touched reports whether anything sent to a key was answered ok, or may have
+// had an effect.
+func touched(run *history.Run, h *keyOps) bool {
+	for _, i := range h.ops {
+		if o := run.Ops[i].Outcome; o == history.OK || o == history.Info {
+			return true
+		}
+	}
+	return false
+}
+
+// readBack reports whether an audit read a key when every acknowledgement that
+// it gave had returned. It is for runs without a witness, whose audit sends the
+// reads of the workload.
+func readBack(run *history.Run, h *keyOps) bool {
+	acknowledged, audited := always, always
+	for _, i := range h.ops {
+		op := &run.Ops[i]
+		switch {
+		case op.Outcome != history.OK:
+		case op.Phase != history.Audit:
+			acknowledged = max(acknowledged, op.Returned)
+		case op.Name != witnessOp:
+			audited = max(audited, op.Sent)
+		}
+	}
+	return audited > acknowledged
+}
