@@ -46,6 +46,8 @@ var rules = []rule{
 		"nothing imports scripts"},
 	{"scripts", []string{"scenarios", "history", "reports"},
 		"scripts drive the program from outside"},
+	{"examples", nil,
+		"an example is a system of somebody who has never seen this code"},
 }
 
 // reserved are libraries that one folder alone may import directly.
@@ -181,6 +183,7 @@ func TestForbidden(t *testing.T) {
 		{"cmd/statequake", "statequake/runtime/node", true},
 		{"cmd/statequake", "github.com/spf13/cobra", true},
 		{"loadgen", "statequake/cmd/statequake/flags", false},
+		{"examples/lossy", "statequake/history", false},
 		{"elsewhere", "statequake/history", false},
 	}
 	for _, tt := range tests {

@@ -40,7 +40,7 @@ func (r *rig) nemesis(faults ...*Fault) *Nemesis {
 	var nodes []Node
 	for _, n := range r.nodes {
 		nodes = append(nodes, Node{
-			Node:   process.Node{Name: n.Name, Addr: n.Addr, PID: n.PID, Kill: n.Kill, Hold: n.Hold},
+			Node:   process.Node{Name: n.Name, Addr: n.Addr, ReadyURL: "http://" + n.Addr + "/readyz", PID: n.PID, Kill: n.Kill, Hold: n.Hold},
 			Labels: map[string]string{NodeLabel: n.Name},
 		})
 	}

@@ -18,6 +18,14 @@ type Config struct {
 	Codec     Codec
 	Workload  *Workload // fresh, for this Generator alone
 
+	// Driver is what schedules and carries the operations. "http" (also ""): this
+	// package's own pacer and connections. "vegeta": the workers of vegeta's
+	// Attacker and the connections of net/http, open loop only. Operations, their
+	// due times, retries, outcomes and records are the same with both; only an
+	// operation that waits for a worker beyond its timeout is recorded as unsent
+	// when a worker comes to it, not at the timeout.
+	Driver string
+
 	// Either Arrivals (open loop) or Clients (closed loop): so many clients each
 	// send their next operation as soon as the last one is complete.
 	Arrivals Arrivals
@@ -31,7 +39,7 @@ type Config struct {
 	Timeout  time.Duration // of an operation from its sending, retries included; in the open loop also for its wait to be sent
 	Retry    Retry
 	Route    string // where an operation goes first: "spread" (also ""): to the endpoints in turn; "owner": to the node that last executed one of its key
-	MaxConns int    // open loop: connections in all, 0 means 1,024; a closed loop needs one per client, two with duplicates
+	MaxConns int    // open loop: connections in all, 0 means 1,024; with the driver vegeta operations at a time, and a duplicate takes one connection more; a closed loop needs one per client, two with duplicates
 	MaxBody  int    // bytes of an answer's body, 0 means 8 MiB; longer ones are info
 
 	Seed   int64                // decides with n which operations are duplicated
@@ -64,6 +72,7 @@ type Result struct {
 type Generator struct {
 	c      Config
 	sender *sender
+	attack *attack // of the driver vegeta, else nil
 	once   sync.Once
 }
 
@@ -93,6 +102,10 @@ func New(c Config) (*Generator, error) {
 		return nil, fmt.Errorf("load: retry.duplicate: %v is outside 0 to 1", c.Retry.Duplicate)
 	case c.Route != "" && c.Route != "spread" && c.Route != "owner":
 		return nil, fmt.Errorf("load: unknown route %q; have spread, owner", c.Route)
+	case c.Driver != "" && c.Driver != "http" && c.Driver != "vegeta":
+		return nil, fmt.Errorf("load: unknown driver %q; have http, vegeta", c.Driver)
+	case c.Driver == "vegeta" && c.Clients > 0:
+		return nil, errors.New("load: driver vegeta has no closed loop")
 	case c.MaxConns < 0:
 		return nil, fmt.Errorf("load: max conns: %d is negative", c.MaxConns)
 	}
@@ -106,6 +119,17 @@ func New(c Config) (*Generator, error) {
 	g.sender.retries = c.Retry.Max
 	if c.Route == "owner" {
 		g.sender.owners = newOwners(c.Endpoints)
+	}
+	if c.Driver == "vegeta" {
+		conns := c.MaxConns
+		if c.Retry.Duplicate > 0 {
+			conns *= 2
+		}
+		g.sender.wire = newNetHTTP(c.Endpoints, conns, c.MaxBody)
+		g.attack = &attack{
+			s: g.sender, start: c.Start, end: c.Warmup + c.Duration, arrivals: c.Arrivals,
+			flight: g.flight, max: c.MaxConns, made: map[int64]*flight{},
+		}
 	}
 	return g, nil
 }
@@ -134,8 +158,12 @@ func (g *Generator) Run(ctx context.Context) (Result, error) {
 	if g.c.Clients > 0 {
 		scheduled, stop = g.closedLoop(ctx, end)
 	} else {
-		loop := &openLoop{s: g.sender, max: g.c.MaxConns}
-		stop = loop.run(ctx, g.c.Start, end, g.c.Arrivals, g.flight)
+		if g.attack != nil {
+			stop = g.attack.run(ctx)
+		} else {
+			loop := &openLoop{s: g.sender, max: g.c.MaxConns}
+			stop = loop.run(ctx, g.c.Start, end, g.c.Arrivals, g.flight)
+		}
 		warmup := g.c.Arrivals.Count(min(stop, g.c.Warmup))
 		scheduled = map[history.Phase]int64{
 			history.Warmup: warmup,
@@ -167,7 +195,12 @@ func (s *sender) identity(scheduled map[history.Phase]int64) error {
 }
 
 // Stats returns the state of the run. Safe for concurrent use.
-func (g *Generator) Stats() Stats { return g.sender.meter.stats() }
+func (g *Generator) Stats() Stats {
+	if g.attack != nil {
+		g.attack.tally()
+	}
+	return g.sender.meter.stats()
+}
 
 // flight makes the next operation, due at that instant after Start.
 func (g *Generator) flight(n int64, at time.Duration) *flight {
@@ -216,7 +249,7 @@ func (g *Generator) closedLoop(ctx context.Context, end time.Duration) (schedule
 		f.handed = true
 		n++
 		scheduled[f.op.Phase]++
-		g.sender.meter.dispatched()
+		g.sender.meter.dispatched(1)
 		g.sender.pending.Add(1)
 		return f
 	}

@@ -64,7 +64,7 @@ func TestIdentityUnderUglyServers(t *testing.T) {
 		}
 	}
 	for name, s := range servers {
-		for _, mode := range []string{"open", "closed", "few connections"} {
+		for _, mode := range []string{"open", "closed", "few connections", "vegeta", "vegeta, few connections"} {
 			t.Run(name+"/"+mode, func(t *testing.T) {
 				t.Parallel()
 				var executed sync.Map
@@ -97,6 +97,10 @@ func TestIdentityUnderUglyServers(t *testing.T) {
 					c.Clients, c.Arrivals = 4, nil
 				case "few connections":
 					c.MaxConns = 3
+				case "vegeta":
+					c.Driver = "vegeta"
+				case "vegeta, few connections":
+					c.Driver, c.MaxConns = "vegeta", 3
 				}
 				switch name {
 				case "never answers", "trickles", "refuses", "everything":
@@ -124,7 +128,7 @@ func TestIdentityUnderUglyServers(t *testing.T) {
 					t.Errorf("scheduled %v, want 20 and 60", r.Scheduled)
 				}
 				counts := rec.counts()
-				if counts.Total() == 0 || !s.want(counts) && !(mode == "few connections" && counts.Unsent > 0) {
+				if counts.Total() == 0 || !s.want(counts) && !(c.MaxConns == 3 && counts.Unsent > 0) {
 					t.Errorf("outcomes %+v, such as %+v", counts, rec.ops[:1])
 				}
 				if mode == "closed" && counts.Unsent > 0 {
@@ -171,7 +175,10 @@ func trickleAnswer(c net.Conn, _ string, _ int) bool {
 
 func TestStop(t *testing.T) {
 	for name, answer := range map[string]answerFunc{"good": okAnswer, "silent": silentAnswer, "resets": resetAnswer, "refuses": nil} {
-		for _, mode := range []string{"open", "closed", "one connection", "before the start"} {
+		for _, mode := range []string{
+			"open", "closed", "one connection", "before the start", "slow",
+			"vegeta", "vegeta, one connection", "vegeta, before the start", "vegeta, slow",
+		} {
 			t.Run(name+"/"+mode, func(t *testing.T) {
 				t.Parallel()
 				node := startNode(t, "n1", answer)
@@ -179,11 +186,17 @@ func TestStop(t *testing.T) {
 					node.down()
 				}
 				c := Config{Endpoints: endpoints(node), Duration: time.Hour, Retry: Retry{Max: 1000, Duplicate: 0.5}}
+				mode, vegeta := strings.CutPrefix(mode, "vegeta, ")
+				if vegeta || mode == "vegeta" {
+					c.Driver = "vegeta"
+				}
 				switch mode {
 				case "closed":
 					c.Clients = 3
+				case "slow":
+					c.Arrivals = Constant(0.1)
 				case "one connection":
-					c.MaxConns = 1
+					c.MaxConns, c.Timeout = 1, 3*time.Second // much longer than it may take to notice the stop
 				case "before the start":
 					c.Start = time.Hour
 				}
@@ -204,7 +217,9 @@ func TestStop(t *testing.T) {
 				switch n := r.Scheduled[history.Load]; {
 				case mode == "before the start" && n != 0:
 					t.Errorf("%d operations were due before the start", n)
-				case (mode == "open" || mode == "one connection") && (n < 30 || n > 400):
+				case mode == "slow" && n != 1:
+					t.Errorf("%d operations were due in about 200 ms at 0.1/s", n)
+				case (mode == "open" || mode == "vegeta" || mode == "one connection") && (n < 30 || n > 400):
 					t.Errorf("%d operations were due in about 200 ms at 200/s", n)
 				}
 				if name == "silent" && mode == "one connection" && rec.counts().Unsent < 10 {
@@ -215,15 +230,24 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// eachDriver runs an open loop test with every driver.
+func eachDriver(t *testing.T, test func(t *testing.T, driver string)) {
+	for _, driver := range []string{"http", "vegeta"} {
+		t.Run(driver, func(t *testing.T) { test(t, driver) })
+	}
+}
+
 // Operations that cannot get a connection wait, and end as unsent at their
-// timeout and not at the end of the load.
-func TestQueueExpires(t *testing.T) {
+// timeout or when a worker of vegeta is free, and not at the end of the load.
+func TestQueueExpires(t *testing.T) { eachDriver(t, testQueueExpires) }
+
+func testQueueExpires(t *testing.T, driver string) {
 	var mu sync.Mutex
 	var first time.Duration
 	now := clock()
 	rec := &recorder{}
 	g, _ := generator(t, Config{
-		Endpoints: endpoints(startNode(t, "n1", silentAnswer)), MaxConns: 1, Duration: 1500 * time.Millisecond,
+		Endpoints: endpoints(startNode(t, "n1", silentAnswer)), Driver: driver, MaxConns: 1, Duration: 1500 * time.Millisecond,
 		Record: func(op *history.Op) {
 			mu.Lock()
 			if op.Outcome == history.Unsent && first == 0 {
@@ -245,7 +269,9 @@ func TestQueueExpires(t *testing.T) {
 // Coordinated omission: one stall of 1 s in 3 s delays a third of the operations
 // by half a second on average. A client that stamps an operation when it sends
 // it, over 10 connections, sees 10 slow ones in 3000: a p99 of milliseconds.
-func TestLatencyCountsFromTheDueTime(t *testing.T) {
+func TestLatencyCountsFromTheDueTime(t *testing.T) { eachDriver(t, testLatencyCountsFromTheDueTime) }
+
+func testLatencyCountsFromTheDueTime(t *testing.T, driver string) {
 	now := clock()
 	var stall atomic.Bool
 	node := startNode(t, "n1", func(c net.Conn, id string, nth int) bool {
@@ -256,7 +282,7 @@ func TestLatencyCountsFromTheDueTime(t *testing.T) {
 		return okAnswer(c, id, nth)
 	})
 	g, rec := generator(t, Config{
-		Endpoints: endpoints(node), Arrivals: Constant(1000), Duration: 3 * time.Second, Timeout: 10 * time.Second, MaxConns: 10,
+		Endpoints: endpoints(node), Driver: driver, Arrivals: Constant(1000), Duration: 3 * time.Second, Timeout: 10 * time.Second, MaxConns: 10,
 	})
 	runAll(t, context.Background(), g, rec)
 	if c := rec.counts(); c.OK != 3000 || !stall.Load() {
@@ -304,13 +330,15 @@ func TestPacerIsNotBlocked(t *testing.T) {
 	}
 }
 
-func TestSpreadAndOwnerRoute(t *testing.T) {
+func TestSpreadAndOwnerRoute(t *testing.T) { eachDriver(t, testSpreadAndOwnerRoute) }
+
+func testSpreadAndOwnerRoute(t *testing.T, driver string) {
 	var nodes []*fakeNode
 	for i := range 3 {
 		nodes = append(nodes, startNode(t, fmt.Sprintf("n%d", i+1), okAnswer)) // all say that n2 executed it
 	}
 	via := func(route string) map[string]int {
-		g, rec := generator(t, Config{Endpoints: endpoints(nodes...), Route: route, Arrivals: Constant(500), Duration: 600 * time.Millisecond, Timeout: 10 * time.Second})
+		g, rec := generator(t, Config{Endpoints: endpoints(nodes...), Driver: driver, Route: route, Arrivals: Constant(500), Duration: 600 * time.Millisecond, Timeout: 10 * time.Second})
 		runAll(t, context.Background(), g, rec)
 		n := map[string]int{}
 		for _, op := range rec.ops {
@@ -326,8 +354,10 @@ func TestSpreadAndOwnerRoute(t *testing.T) {
 	}
 }
 
-func TestStats(t *testing.T) {
-	g, rec := generator(t, Config{Endpoints: endpoints(startNode(t, "n1", okAnswer)), Duration: 2500 * time.Millisecond, Timeout: 10 * time.Second})
+func TestStats(t *testing.T) { eachDriver(t, testStats) }
+
+func testStats(t *testing.T, driver string) {
+	g, rec := generator(t, Config{Driver: driver, Endpoints: endpoints(startNode(t, "n1", okAnswer)), Duration: 2500 * time.Millisecond, Timeout: 10 * time.Second})
 	seen := make(chan Stats, 1)
 	go func() {
 		limit := time.Now().Add(20 * time.Second)
@@ -424,6 +454,8 @@ func TestConfigErrors(t *testing.T) {
 		"retry.duplicate: 1.5 is outside 0 to 1":           func(c *Config) { c.Retry.Duplicate = 1.5 },
 		"workload: operations were taken from it already":  func(c *Config) { c.Workload = testWorkload(t); c.Workload.Next() },
 		`unknown route "random"; have spread, owner`:       func(c *Config) { c.Route = "random" },
+		`unknown driver "k6"; have http, vegeta`:           func(c *Config) { c.Driver = "k6" },
+		"driver vegeta has no closed loop":                 func(c *Config) { c.Driver, c.Arrivals, c.Clients = "vegeta", nil, 1 },
 		"max conns: -1 is negative":                        func(c *Config) { c.MaxConns = -1 },
 		"max body: -1 is negative":                         func(c *Config) { c.MaxBody = -1 },
 		`tag: "" is empty or not printable ASCII`:          func(c *Config) { c.Tag = "" },

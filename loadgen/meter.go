@@ -26,7 +26,10 @@ type Stats struct {
 
 	// Send lag is the delay of the generator itself: from the instant an
 	// operation was due to the instant it was handed to a connection or to the
-	// queue for one. Closed loops have none.
+	// queue for one. With the driver vegeta, which has no queue, to the instant
+	// its worker took it; waits while all workers are busy are the system's doing
+	// and left out: it counts from the instant one of them was free again, if that
+	// is later than the due time. Closed loops have none.
 	LagP50, LagP99, LagMax time.Duration
 	// StallMax is the longest time that a goroutine with nothing to do but to
 	// wake every 10 ms was late.
@@ -77,10 +80,11 @@ func (m *meter) lagged(d time.Duration) {
 	m.lagMu.Unlock()
 }
 
-func (m *meter) dispatched() {
+// dispatched counts n more operations as handed out.
+func (m *meter) dispatched(n int64) {
 	m.mu.Lock()
-	m.handed++
-	m.flying++
+	m.handed += n
+	m.flying += n
 	m.mu.Unlock()
 }
 

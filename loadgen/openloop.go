@@ -53,7 +53,7 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 		n, stop = pace(ctx, l.s.now, start, end, arrivals, func(n int64, at time.Duration) {
 			f := flight(n, at)
 			l.s.meter.lagged(l.s.now() - start - at)
-			l.s.meter.dispatched()
+			l.s.meter.dispatched(1)
 			f.handed = true
 			l.start(f)
 		})

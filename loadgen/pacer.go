@@ -20,40 +20,54 @@ import (
 // timers overshoot by about 1 ms when the process is idle, nanosleep with a
 // timer slack of 1 ns by 20 to 30 us.
 func pace(ctx context.Context, now func() time.Duration, start, end time.Duration, arrivals Arrivals, due func(n int64, at time.Duration)) (n int64, stop time.Duration) {
-	runtime.LockOSThread()
-	// The thread must live on: leaving it locked would end it with this
-	// goroutine, and the kernel then signals the children that some earlier
-	// goroutine started from it with a parent-death signal.
-	defer runtime.UnlockOSThread()
-	// Where a sandbox forbids it the pace is coarser, and the send lag shows it.
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	defer unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) // back to the default
-
-	// Short enough naps to notice ctx.
-	const nap = 5 * time.Millisecond
+	defer exact()()
 	for {
 		at := arrivals.At(n)
-		wake := min(at, end)
-		for {
-			if ctx.Err() != nil {
-				stop = now() - start
-				if n > 0 {
-					stop = max(stop, arrivals.At(n-1)+1)
-				}
-				return n, min(stop, end)
+		if !sleepUntil(ctx, now, start+min(at, end)) {
+			stop = now() - start
+			if n > 0 {
+				stop = max(stop, arrivals.At(n-1)+1)
 			}
-			left := start + wake - now()
-			if left <= 0 {
-				break
-			}
-			// An interrupted sleep is only a short one.
-			pause := unix.NsecToTimespec(int64(min(left, nap)))
-			_ = unix.Nanosleep(&pause, nil)
+			return n, min(stop, end)
 		}
 		if at >= end {
 			return n, end
 		}
 		due(n, at)
 		n++
+	}
+}
+
+// exact gives the caller its thread to itself, with a timer slack of 1 ns, until
+// it calls undo.
+func exact() (undo func()) {
+	runtime.LockOSThread()
+	// Where a sandbox forbids it the pace is coarser, and the send lag shows it.
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	return func() {
+		unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) // back to the default
+		// The thread must live on: leaving it locked would end it with this
+		// goroutine, and the kernel then signals the children that some earlier
+		// goroutine started from it with a parent-death signal.
+		runtime.UnlockOSThread()
+	}
+}
+
+// sleepUntil sleeps to an instant on the run clock now, not at all if it is past,
+// and reports whether ctx is still alive.
+func sleepUntil(ctx context.Context, now func() time.Duration, instant time.Duration) bool {
+	// Short enough naps to notice ctx.
+	const nap = 5 * time.Millisecond
+	for {
+		if ctx.Err() != nil {
+			return false
+		}
+		left := instant - now()
+		if left <= 0 {
+			return true
+		}
+		// An interrupted sleep is only a short one.
+		pause := unix.NsecToTimespec(int64(min(left, nap)))
+		_ = unix.Nanosleep(&pause, nil)
 	}
 }

@@ -17,12 +17,17 @@ func script(answers ...answerFunc) answerFunc {
 	}
 }
 
-// sendOne sends one operation in so many copies and returns what was recorded.
-func sendOne(t *testing.T, legs, retries int, timeout time.Duration, e ...Endpoint) history.Op {
+// sendOne sends one operation in so many copies over the wire of a driver and
+// returns what was recorded.
+func sendOne(t *testing.T, driver string, legs, retries int, timeout time.Duration, e ...Endpoint) history.Op {
 	t.Helper()
 	var got history.Op
 	s := target{endpoints: e, codec: testCodec{}, timeout: timeout, tag: "a", now: clock(),
 		record: func(op *history.Op) { got = *op }, maxBody: 1000}.sender(2)
+	if driver == "vegeta" {
+		s.wire = newNetHTTP(e, 2, 1000)
+	}
+	defer s.wire.close()
 	s.retries = retries
 	f := &flight{op: history.Op{ID: "a-l1", Phase: history.Load, Entity: "counter", Key: "k.1", Name: "add", Args: []byte(`{"n":1}`)},
 		expires: time.Hour, legs: legs}
@@ -40,7 +45,9 @@ func sendOne(t *testing.T, legs, retries int, timeout time.Duration, e ...Endpoi
 	return got
 }
 
-func TestRetries(t *testing.T) {
+func TestRetries(t *testing.T) { eachDriver(t, testRetries) }
+
+func testRetries(t *testing.T, driver string) {
 	for _, c := range []struct {
 		name     string
 		retries  int
@@ -67,6 +74,9 @@ func TestRetries(t *testing.T) {
 		{"not JSON", 0, []answerFunc{respond(200, "<html>")}, history.Info, 1, "n1: status 200"},
 		{"never", 3, []answerFunc{silentAnswer}, history.Info, 1, "n1: answer: timed out"},
 	} {
+		if c.name == "garbage" && driver == "vegeta" {
+			c.err = `n1: answer: malformed HTTP response "hello"`
+		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			n := startNode(t, "n1", script(c.answers...))
@@ -74,7 +84,7 @@ func TestRetries(t *testing.T) {
 			if c.name == "never" {
 				timeout = time.Second
 			}
-			op := sendOne(t, 1, c.retries, timeout, endpoints(n)...)
+			op := sendOne(t, driver, 1, c.retries, timeout, endpoints(n)...)
 			if op.Outcome != c.outcome || op.Attempts != c.attempts || !strings.Contains(op.Error, c.err) || (c.err == "") != (op.Error == "") {
 				t.Errorf("got %s after %d attempts, %q; want %s after %d, %q", op.Outcome, op.Attempts, op.Error, c.outcome, c.attempts, c.err)
 			}
@@ -88,17 +98,19 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-func TestRefusedConnections(t *testing.T) {
+func TestRefusedConnections(t *testing.T) { eachDriver(t, testRefusedConnections) }
+
+func testRefusedConnections(t *testing.T, driver string) {
 	t.Run("the next endpoint at once", func(t *testing.T) {
 		n := startNode(t, "n2", okAnswer)
-		op := sendOne(t, 1, 0, 5*time.Second, Endpoint{"n1", deadAddr(t)}, Endpoint{"n2", n.addr})
+		op := sendOne(t, driver, 1, 0, 5*time.Second, Endpoint{"n1", deadAddr(t)}, Endpoint{"n2", n.addr})
 		if op.Outcome != history.OK || op.Attempts != 2 || op.Via != "n2" {
 			t.Errorf("got %+v", op)
 		}
 	})
 	t.Run("everywhere until the timeout", func(t *testing.T) {
 		const timeout = 400 * time.Millisecond
-		op := sendOne(t, 1, 0, timeout, Endpoint{"n1", deadAddr(t)}, Endpoint{"n2", deadAddr(t)})
+		op := sendOne(t, driver, 1, 0, timeout, Endpoint{"n1", deadAddr(t)}, Endpoint{"n2", deadAddr(t)})
 		if op.Outcome != history.Fail || !strings.Contains(op.Error, "connect: connection refused") {
 			t.Errorf("got %+v", op)
 		}
@@ -114,7 +126,7 @@ func TestRefusedConnections(t *testing.T) {
 			time.Sleep(150 * time.Millisecond)
 			n.up(t, n.addr)
 		}()
-		op := sendOne(t, 1, 0, 10*time.Second, endpoints(n)...)
+		op := sendOne(t, driver, 1, 0, 10*time.Second, endpoints(n)...)
 		if op.Outcome != history.OK || op.Attempts < 2 || op.Returned-op.Sent < 100*time.Millisecond {
 			t.Errorf("got %+v", op)
 		}
@@ -122,14 +134,16 @@ func TestRefusedConnections(t *testing.T) {
 	t.Run("a doubt stays", func(t *testing.T) {
 		n := startNode(t, "n1", nil)
 		n.answer = func(c net.Conn, _ string, _ int) bool { n.down(); return false }
-		op := sendOne(t, 1, 3, 400*time.Millisecond, endpoints(n)...)
+		op := sendOne(t, driver, 1, 3, 400*time.Millisecond, endpoints(n)...)
 		if op.Outcome != history.Info || op.Attempts < 2 || !strings.Contains(op.Error, "; then n1: connect: connection refused") {
 			t.Errorf("got %+v", op)
 		}
 	})
 }
 
-func TestDuplicates(t *testing.T) {
+func TestDuplicates(t *testing.T) { eachDriver(t, testDuplicates) }
+
+func testDuplicates(t *testing.T, driver string) {
 	slow := func(d time.Duration, then answerFunc) answerFunc {
 		return func(c net.Conn, id string, nth int) bool { time.Sleep(d); return then(c, id, nth) }
 	}
@@ -150,7 +164,7 @@ func TestDuplicates(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			a, b := startNode(t, "n1", c.first), startNode(t, "n2", c.second)
-			op := sendOne(t, 2, 0, 5*time.Second, endpoints(a, b)...)
+			op := sendOne(t, driver, 2, 0, 5*time.Second, endpoints(a, b)...)
 			if op.Outcome != c.outcome || op.Attempts != 2 || (c.via != "" && op.Via != c.via) {
 				t.Errorf("got %+v", op)
 			}

@@ -36,6 +36,7 @@ type command struct {
 	name   string
 	weight int // in the default mix
 	write  bool
+	fields []string                                    // names of its args
 	args   func(b []byte, w *Workload, n int64) []byte // nil if it takes none
 }
 
@@ -48,12 +49,12 @@ type service struct {
 
 var services = map[string]service{
 	"shopping-cart": {"cart", []command{
-		{name: "add", weight: 70, write: true, args: func(b []byte, w *Workload, _ int64) []byte {
+		{name: "add", weight: 70, write: true, fields: []string{"item", "quantity"}, args: func(b []byte, w *Workload, _ int64) []byte {
 			b = appendItem(b, w)
 			b = append(b, `,"quantity":`...)
 			return append(strconv.AppendInt(b, 1+w.rand.Int64N(3), 10), '}')
 		}},
-		{name: "remove", weight: 10, write: true, args: func(b []byte, w *Workload, _ int64) []byte {
+		{name: "remove", weight: 10, write: true, fields: []string{"item"}, args: func(b []byte, w *Workload, _ int64) []byte {
 			return append(appendItem(b, w), '}')
 		}},
 		{name: "get", weight: 20},
@@ -61,14 +62,14 @@ var services = map[string]service{
 		return "add", fmt.Appendf(nil, `{"item":"sku-%d","quantity":1}`, n%20) // never more than a cart holds of one item
 	}},
 	"counter": {"counter", []command{
-		{name: "add", weight: 80, write: true, args: func(b []byte, w *Workload, _ int64) []byte {
+		{name: "add", weight: 80, write: true, fields: []string{"n"}, args: func(b []byte, w *Workload, _ int64) []byte {
 			b = append(b, `{"n":`...)
 			return append(strconv.AppendInt(b, 1+w.rand.Int64N(9), 10), '}')
 		}},
 		{name: "get", weight: 20},
 	}, func(int64) (string, []byte) { return "add", []byte(`{"n":1}`) }},
 	"register": {"register", []command{
-		{name: "set", weight: 50, write: true, args: func(b []byte, w *Workload, n int64) []byte {
+		{name: "set", weight: 50, write: true, fields: []string{"value"}, args: func(b []byte, w *Workload, n int64) []byte {
 			// Unique by construction, also with regard to probes: checkers of
 			// registers rely on it.
 			return fmt.Appendf(b, `{"value":"s%d-n%d"}`, w.seed, n)
@@ -152,6 +153,30 @@ func NewWorkload(c WorkloadConfig) (*Workload, error) {
 		return nil, fmt.Errorf("workload %s: mix: all weights are 0", c.Name)
 	}
 	return w, nil
+}
+
+// Operation is one kind of operation of a workload.
+type Operation struct {
+	Name   string
+	Weight int      // in the workload's own mix
+	Fields []string // names of its args
+	Probe  bool     // the prober sends it too
+}
+
+// Operations returns the operations of the named workload and the entity type
+// that they go to; none and "" if there is no such workload. Each has a read
+// named get, which takes no args and is the one to audit a system with that
+// keeps no witness.
+func Operations(workload string) (entity string, ops []Operation) {
+	s, ok := services[workload]
+	if !ok {
+		return "", nil
+	}
+	probe, _ := s.probe(0)
+	for _, c := range s.commands {
+		ops = append(ops, Operation{c.name, c.weight, slices.Clone(c.fields), c.name == probe})
+	}
+	return s.entity, ops
 }
 
 // WorkloadNames returns the names NewWorkload knows, sorted.

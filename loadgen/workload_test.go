@@ -3,8 +3,10 @@ package loadgen
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -226,4 +228,48 @@ func BenchmarkNext(b *testing.B) {
 		op = w.Next()
 	}
 	_ = op
+}
+
+// What Operations tells of args is what the operations and the probes carry.
+func TestOperations(t *testing.T) {
+	for _, name := range WorkloadNames() {
+		entity, ops := Operations(name)
+		fields := map[string][]string{}
+		reads := false
+		for _, op := range ops {
+			fields[op.Name] = op.Fields
+			reads = reads || op.Name == "get" && op.Fields == nil
+		}
+		if !reads {
+			t.Errorf("%s: no get without args", name)
+		}
+		check := func(entityGot, op string, args []byte) {
+			t.Helper()
+			var got map[string]any
+			if len(args) > 0 {
+				if err := json.Unmarshal(args, &got); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, ok := fields[op]
+			if keys := slices.Sorted(maps.Keys(got)); !ok || entityGot != entity || !slices.Equal(keys, slices.Sorted(slices.Values(want))) {
+				t.Errorf("%s: %s %s carries %v, Operations says %v", name, entityGot, op, keys, want)
+			}
+		}
+		w, err := NewWorkload(WorkloadConfig{Name: name, Keys: 10, Seed: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for range 500 {
+			op := w.Next()
+			check(op.Entity, op.Name, op.Args)
+			seen[op.Name] = true
+		}
+		if len(seen) != len(ops) {
+			t.Errorf("%s: of %d operations only %v were sent", name, len(ops), seen)
+		}
+		op, args := services[name].probe(3)
+		check(entity, op, args)
+	}
 }

@@ -1,8 +1,10 @@
 package scenarios
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"statequake/chaos"
+	"statequake/loadgen"
 )
 
 // maxSize is the largest scenario accepted, in bytes.
@@ -47,7 +50,7 @@ func Parse(file string, data []byte, opt Options) (*Scenario, error) {
 			}
 		}
 	}
-	s := p.scenario(root, opt)
+	s := p.scenario(file, root, opt)
 	s.Claim = claim(data)
 	if err := join(file, p.problems); err != nil {
 		return nil, err
@@ -78,7 +81,7 @@ func claim(data []byte) string {
 
 var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
-func (p *parser) scenario(root *yaml.Node, opt Options) *Scenario {
+func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	o := p.object("", root, []string{"name", "seed", "system", "load", "probe", "faults", "expect", "reveals", "machine", "resolved"})
 	if o.broken {
 		return &Scenario{}
@@ -88,8 +91,11 @@ func (p *parser) scenario(root *yaml.Node, opt Options) *Scenario {
 	s.Name = p.name(o)
 	o.need("seed", "seed: 42, or any other whole number, makes operations and fault times repeatable")
 	s.Seed = o.integer("seed", 0, -1<<63, 1<<63-1)
-	s.System = p.system(o)
-	s.Load = p.load(o)
+	var system, load object
+	s.System, system = p.system(o)
+	s.Load, load = p.load(o)
+	p.own(system, &s, filepath.Dir(file))
+	p.retry(load, &s)
 	s.Probe = p.probe(o, s.System.Nodes)
 	s.Faults = p.faults(o)
 	s.Expect = p.expect(o, opt.CheckExpectation)
@@ -106,15 +112,20 @@ func (p *parser) name(o object) string {
 	return name
 }
 
-func (p *parser) system(root object) System {
+// system reads the system, but not what describes one's own.
+func (p *parser) system(root object) (System, object) {
 	root.need("system", "system: {name: reference}")
-	o := root.object("system", "name", "nodes", "ack", "window", "restart_delay", "store_delay", "shards", "bug")
+	o := root.object("system", systemFields...)
 	if root.has("system") {
-		o.need("name", "name: reference is the bundled runtime")
+		o.need("name", "name: reference is the bundled runtime; any other name, with exec or url, is one's own system")
+	}
+	nodes := int64(3)
+	if isOwn(o) {
+		nodes = 1
 	}
 	s := System{
-		Name:         o.choice("name", systems[0], "system", systems),
-		Nodes:        int(o.integer("nodes", 3, 1, 9)),
+		Name:         p.systemName(o),
+		Nodes:        int(o.integer("nodes", nodes, 1, 9)),
 		Ack:          o.choice("ack", "durable", "contract", []string{"durable", "memory"}),
 		RestartDelay: o.duration("restart_delay", time.Second, 0, 10*time.Minute),
 		StoreDelay:   o.duration("store_delay", 0, 0, 10*time.Second),
@@ -130,14 +141,15 @@ func (p *parser) system(root object) System {
 	case o.has("window"):
 		o.refuse("window", "system.ack: memory has one", "contradicts ack: durable, under which nothing acknowledged is volatile")
 	}
-	return s
+	return s, o
 }
 
-func (p *parser) load(root object) Load {
+// load reads the load, but for its retries.
+func (p *parser) load(root object) (Load, object) {
 	root.need("load", "")
 	o := root.object("load", "workload", "driver", "route", "arrivals", "warmup", "duration", "timeout", "max_conns", "retry")
 	if !root.has("load") {
-		return Load{}
+		return Load{}, o
 	}
 	var l Load
 	l.Workload = p.workload(o)
@@ -149,10 +161,30 @@ func (p *parser) load(root object) Load {
 	l.Duration = o.duration("duration", 0, time.Second, 24*time.Hour)
 	l.Timeout = o.duration("timeout", 10*time.Second, 10*time.Millisecond, 10*time.Minute)
 	l.MaxConns = int(o.integer("max_conns", 1024, 1, 65536))
-	retry := o.object("retry", "max", "duplicate")
-	l.Retry.Max = int(retry.integer("max", 3, 0, 100))
-	l.Retry.Duplicate = Percent(retry.number("duplicate", "%", 0, 0, 100, "1%"))
-	return l
+	if l.Driver == "vegeta" && l.Arrivals.Clients > 0 {
+		o.refuse("driver", "driver: http", "vegeta sends at a rate and has no closed loop")
+	}
+	return l, o
+}
+
+// retry reads load.retry. Its defaults depend on the system: what does not
+// recognize an operation that it gets twice would apply it twice.
+func (p *parser) retry(load object, s *Scenario) {
+	retry := load.object("retry", "max", "duplicate")
+	once := s.System.Own != nil && !s.System.Own.Idempotent()
+	most := int64(3)
+	if once {
+		most = 0
+	}
+	s.Load.Retry.Max = int(retry.integer("max", most, 0, 100))
+	s.Load.Retry.Duplicate = Percent(retry.number("duplicate", "%", 0, 0, 100, "1%"))
+	const hint = "system.http.idempotent: true declares that an operation id is applied once"
+	if once && s.Load.Retry.Max > 0 {
+		retry.refuse("max", hint, "the system may apply an operation twice that is sent twice")
+	}
+	if once && s.Load.Retry.Duplicate > 0 {
+		retry.refuse("duplicate", hint, "the system may apply an operation twice that is sent twice")
+	}
 }
 
 func (p *parser) workload(load object) Workload {
@@ -161,9 +193,9 @@ func (p *parser) workload(load object) Workload {
 	if !load.has("workload") {
 		return Workload{}
 	}
-	o.need("name", oneOf(workloadNames()))
+	o.need("name", oneOf(loadgen.WorkloadNames()))
 	w := Workload{
-		Name: o.choice("name", "", "workload", workloadNames()),
+		Name: o.choice("name", "", "workload", loadgen.WorkloadNames()),
 		Keys: int(o.integer("keys", 1000, 1, 1_000_000)),
 	}
 	if n := o.values["skew"]; n != nil && n.Kind == yaml.ScalarNode {
@@ -180,17 +212,17 @@ func (p *parser) workload(load object) Workload {
 // mix reads the weights of a workload's operations; without any it is the
 // workload's own mix. workload is empty if it is not known.
 func (p *parser) mix(o object, workload string) map[string]int {
-	defaults := workloads[workload]
+	_, defaults := loadgen.Operations(workload)
 	if !o.has("mix") || workload == "" {
 		weights := map[string]int{}
 		for _, d := range defaults {
-			weights[d.op] = d.weight
+			weights[d.Name] = d.Weight
 		}
 		return weights
 	}
 	var ops []string
 	for _, d := range defaults {
-		ops = append(ops, d.op)
+		ops = append(ops, d.Name)
 	}
 	mix := o.object("mix")
 	weights, sum := map[string]int{}, 0
@@ -209,14 +241,11 @@ func (p *parser) mix(o object, workload string) map[string]int {
 }
 
 func (p *parser) driver(o object) string {
-	driver, ok := o.scalar("driver")
-	switch {
-	case ok && (driver == "vegeta" || driver == "k6"):
-		o.refuse("driver", "", "%s is not built into this version; have http", driver)
-	case ok:
-		return o.choice("driver", "http", "driver", []string{"http"})
+	if driver, _ := o.scalar("driver"); driver == "k6" {
+		o.refuse("driver", "", "k6 is not built into this version; have http, vegeta")
+		return "http"
 	}
-	return "http"
+	return o.choice("driver", "http", "driver", []string{"http", "vegeta"})
 }
 
 func (p *parser) arrivals(load object) Arrivals {
@@ -306,6 +335,18 @@ func (p *parser) chaos(o object, f *Fault) {
 		o.refuse("chaos", "", "expected a mapping, got %s", describe(n))
 		return
 	}
+	object, ok := p.foreign(path, n)
+	if !ok {
+		return
+	}
+	plan, err := chaos.Parse(f.Name, f.At, object)
+	p.refuseAll(path, err)
+	f.Chaos, f.Plan = object, plan
+}
+
+// foreign returns the value at path as JSON, for a package that reads it by
+// itself, and remembers where its parts were written.
+func (p *parser) foreign(path string, n *yaml.Node) (json.RawMessage, bool) {
 	object, bad := toJSON(n)
 	if bad != nil {
 		at := p.where(path)
@@ -313,10 +354,15 @@ func (p *parser) chaos(o object, f *Fault) {
 			at.line = bad.place.line
 		}
 		p.problems = append(p.problems, problem{at, path, bad.text, bad.hint})
-		return
+		return nil, false
 	}
 	p.rememberAll(path, n)
-	plan, err := chaos.Parse(f.Name, f.At, object)
+	return object, true
+}
+
+// refuseAll reports what was joined into err; each part reads "field: problem",
+// the field seen from path.
+func (p *parser) refuseAll(path string, err error) {
 	for _, err := range split(err) {
 		text, hint := splitHint(err)
 		field, what, ok := strings.Cut(text, ": ")
@@ -326,7 +372,6 @@ func (p *parser) chaos(o object, f *Fault) {
 		}
 		p.refuse(join2(path, field), hint, "%s", what)
 	}
-	f.Chaos, f.Plan = object, plan
 }
 
 // rememberAll notes where every value below n was written, by its path.

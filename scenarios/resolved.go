@@ -57,13 +57,9 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 	writeClaim(&b, s.Claim)
 
 	file := resolvedFile{Name: s.Name, Seed: s.Seed, Expect: s.Expect, Reveals: s.Reveals, Machine: facts.Machine}
-	file.System = resolvedSystem{
-		Name: s.System.Name, Nodes: s.System.Nodes, Ack: s.System.Ack,
-		RestartDelay: s.System.RestartDelay.String(), StoreDelay: s.System.StoreDelay.String(),
-		Shards: s.System.Shards, Bug: s.System.Bug,
-	}
-	if s.System.Ack == "memory" {
-		file.System.Window = s.System.Window.String()
+	var err error
+	if file.System, err = s.System.resolved(); err != nil {
+		return nil, fmt.Errorf("write scenario %s: %w", s.Name, err)
 	}
 	file.Load = resolvedLoad{
 		Workload: resolvedWorkload{Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Skew: "uniform", Mix: s.Load.Workload.Mix},
@@ -121,14 +117,45 @@ type resolvedFile struct {
 }
 
 type resolvedSystem struct {
-	Name         string `yaml:"name"`
-	Nodes        int    `yaml:"nodes"`
-	Ack          string `yaml:"ack"`
-	Window       string `yaml:"window,omitempty"`
-	RestartDelay string `yaml:"restart_delay"`
-	StoreDelay   string `yaml:"store_delay"`
-	Shards       int    `yaml:"shards"`
-	Bug          string `yaml:"bug"`
+	Name         string  `yaml:"name"`
+	Version      string  `yaml:"version,omitempty"`
+	Nodes        int     `yaml:"nodes"`
+	Ack          string  `yaml:"ack"`
+	Window       string  `yaml:"window,omitempty"`
+	RestartDelay string  `yaml:"restart_delay,omitempty"`
+	StoreDelay   string  `yaml:"store_delay,omitempty"`
+	Shards       int     `yaml:"shards,omitempty"`
+	Bug          *string `yaml:"bug,omitempty"`
+
+	Own map[string]*yaml.Node `yaml:",inline"` // exec, url, ready_url, http
+}
+
+// resolved is the system with the fields that its kind has.
+func (s *System) resolved() (resolvedSystem, error) {
+	r := resolvedSystem{Name: s.Name, Version: s.Version, Nodes: s.Nodes, Ack: s.Ack}
+	if s.Ack == "memory" {
+		r.Window = s.Window.String()
+	}
+	if s.Own == nil || s.Own.Started() {
+		r.RestartDelay = s.RestartDelay.String()
+	}
+	if s.Own == nil {
+		r.StoreDelay, r.Shards, r.Bug = s.StoreDelay.String(), s.Shards, &s.Bug
+		return r, nil
+	}
+	var parts map[string]json.RawMessage
+	if err := json.Unmarshal(s.Own.Resolved(), &parts); err != nil {
+		return r, fmt.Errorf("system: %w", err)
+	}
+	r.Own = map[string]*yaml.Node{}
+	for field, part := range parts {
+		node, err := fromJSON(part)
+		if err != nil {
+			return r, fmt.Errorf("system.%s: %w", field, err)
+		}
+		r.Own[field] = node
+	}
+	return r, nil
 }
 
 type resolvedLoad struct {

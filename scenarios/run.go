@@ -11,20 +11,18 @@ import (
 
 	"statequake/chaos"
 	"statequake/chaos/process"
-	"statequake/fixtures/reference"
 	"statequake/history"
 	"statequake/loadgen"
 )
 
 // Bounds of the parts of a run that are not the load.
 const (
-	leadTime      = 100 * time.Millisecond // from the last preparation to the first operation
-	recoverLimit  = 30 * time.Second       // for the system to be ready again after the load
-	auditLimit    = 30 * time.Second       // for all keys to be read back
-	stopLimit     = 500 * time.Millisecond // for the nodes to end by themselves
-	sampleEvery   = time.Second
-	statusEvery   = 200 * time.Millisecond
-	ownerAttempts = 1000 // probe keys tried to have one on each node
+	leadTime     = 100 * time.Millisecond // from the last preparation to the first operation
+	recoverLimit = 30 * time.Second       // for the system to be ready again after the load
+	auditLimit   = 30 * time.Second       // for all keys to be read back
+	stopLimit    = 500 * time.Millisecond // for the nodes to end by themselves
+	sampleEvery  = time.Second
+	statusEvery  = 200 * time.Millisecond
 )
 
 // RunOptions says where and how a scenario runs.
@@ -93,7 +91,7 @@ type run struct {
 	record   *history.Writer
 	began    time.Time
 
-	cluster   *reference.Cluster
+	system    system
 	workload  *loadgen.Workload
 	generator *loadgen.Generator
 	faults    *chaos.Nemesis
@@ -133,12 +131,7 @@ func (r *run) run(ctx context.Context) error {
 	defer background.Wait()
 	defer stopWatching()
 
-	r.cluster, err = reference.Start(recording, reference.Config{
-		Binary: r.opt.Binary, Dir: r.opt.Dir, Nodes: s.System.Nodes, Shards: s.System.Shards,
-		Ack: s.System.Ack, Window: s.System.Window, RestartDelay: s.System.RestartDelay,
-		StoreDelay: s.System.StoreDelay, Bug: s.System.Bug, Now: r.now, Hottest: r.workload.Hottest,
-	})
-	if err != nil {
+	if r.system, err = r.start(recording); err != nil {
 		return err
 	}
 	stopped := false
@@ -149,7 +142,7 @@ func (r *run) run(ctx context.Context) error {
 		}
 	}
 	defer stop()
-	for _, n := range r.cluster.Nodes() {
+	for _, n := range r.system.Nodes() {
 		r.endpoints = append(r.endpoints, loadgen.Endpoint{Node: n.Name, Addr: n.Addr})
 	}
 	background.Go(func() { r.sample(watching) })
@@ -178,9 +171,9 @@ func (r *run) run(ctx context.Context) error {
 // system is ready again. It returns what the prober touched.
 func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, error) {
 	s, l := r.scenario, r.scenario.Load
-	keys, err := r.probeKeys(ctx)
+	keys, err := r.system.probes(ctx, s.Probe.Keys)
 	if err != nil {
-		return loadgen.Result{}, nil, err
+		return loadgen.Result{}, nil, fmt.Errorf("place the probes: %w", err)
 	}
 	start := r.now() + leadTime
 	var arrivals loadgen.Arrivals
@@ -188,7 +181,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		arrivals = loadgen.Constant(l.Arrivals.Constant)
 	}
 	generator, err := loadgen.New(loadgen.Config{
-		Endpoints: r.endpoints, Codec: reference.Codec{}, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients,
+		Driver: l.Driver, Endpoints: r.endpoints, Codec: r.system.codec, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients,
 		Start: start, Warmup: l.Warmup, Duration: l.Duration, Timeout: l.Timeout,
 		Retry: loadgen.Retry{Max: l.Retry.Max, Duplicate: l.Retry.Duplicate.Share()}, Route: l.Route, MaxConns: l.MaxConns,
 		Seed: s.Seed, Tag: r.opt.Tag, Now: r.now, Record: r.record.Op,
@@ -197,7 +190,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		return loadgen.Result{}, nil, err
 	}
 	prober, err := loadgen.NewProber(loadgen.ProberConfig{
-		Endpoints: r.endpoints, Codec: reference.Codec{}, Keys: keys, Every: s.Probe.Every,
+		Endpoints: r.endpoints, Codec: r.system.codec, Keys: keys, Every: s.Probe.Every,
 		Start: start, Timeout: l.Timeout, Tag: r.opt.Tag, Now: r.now, Record: r.record.Op,
 	})
 	if err != nil {
@@ -208,7 +201,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		plans[i] = f.Plan
 	}
 	faults := chaos.New(chaos.Config{
-		Faults: plans, Nodes: r.targets(), Seed: s.Seed, Resolve: r.cluster.Resolve,
+		Faults: plans, Nodes: r.targets(), Seed: s.Seed, Resolve: r.system.resolve,
 		Now: r.now, Start: start + l.Warmup, Record: r.record.Fault,
 	})
 	r.mu.Lock()
@@ -234,7 +227,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 	heal()
 	<-injected
 	ready, cancel := context.WithTimeout(context.Background(), recoverLimit)
-	readyErr := r.cluster.Ready(ready)
+	readyErr := r.system.Ready(ready)
 	cancel()
 	stopProbing()
 	beside.Wait()
@@ -250,9 +243,12 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 // targets are the nodes as faults see them.
 func (r *run) targets() []chaos.Node {
 	var nodes []chaos.Node
-	for _, n := range r.cluster.Nodes() {
+	if !r.system.started {
+		return nil
+	}
+	for _, n := range r.system.Nodes() {
 		nodes = append(nodes, chaos.Node{
-			Node:   process.Node{Name: n.Name, Addr: n.Addr, PID: n.PID, Kill: n.Kill, Hold: n.Hold},
+			Node:   process.Node{Name: n.Name, Addr: n.Addr, ReadyURL: n.ReadyURL, PID: n.PID, Kill: n.Kill, Hold: n.Hold},
 			Labels: n.Labels,
 		})
 	}
@@ -267,34 +263,14 @@ func (r *run) audit(keys []loadgen.EntityKey) {
 	defer cancel()
 	// What the audit did not get is in the history, and so in the verdict.
 	_ = loadgen.Audit(ctx, loadgen.AuditConfig{
-		Endpoints: r.endpoints, Codec: reference.Codec{}, Keys: keys, Op: "witness", Timeout: r.scenario.Load.Timeout, Tag: r.opt.Tag, Now: r.now,
+		Endpoints: r.endpoints, Codec: r.system.codec, Keys: keys, Op: r.system.audit, Timeout: r.scenario.Load.Timeout, Tag: r.opt.Tag, Now: r.now,
 		Record: r.record.Op,
 	})
 }
 
-// probeKeys finds counters to probe that are spread evenly over the nodes.
-func (r *run) probeKeys(ctx context.Context) ([]loadgen.EntityKey, error) {
-	want := r.scenario.Probe.Keys
-	share := (want + len(r.endpoints) - 1) / len(r.endpoints)
-	perNode := map[string]int{}
-	var keys []loadgen.EntityKey
-	for i := 1; len(keys) < want; i++ {
-		key := loadgen.EntityKey{Entity: "counter", Key: fmt.Sprintf("{probe-%d}", i)}
-		owner, err := r.cluster.Owner(ctx, key.Entity, key.Key)
-		if err != nil {
-			return nil, fmt.Errorf("place the probes: %w", err)
-		}
-		if perNode[owner] < share || i > ownerAttempts {
-			perNode[owner]++
-			keys = append(keys, key)
-		}
-	}
-	return keys, nil
-}
-
 // ownExits records the ends of nodes that no fault asked for.
 func (r *run) ownExits() {
-	for node, exits := range r.cluster.OwnExits() {
+	for node, exits := range r.system.OwnExits() {
 		for i, e := range exits {
 			r.record.Fault(history.Fault{
 				Name: fmt.Sprintf("own-exit-%s-%d", node, i+1), Kind: "OwnExit", Event: history.Evidence, At: e.At, Targets: []string{node},
@@ -308,7 +284,7 @@ func (r *run) stopCluster() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
 	// A node that had to be killed is gone all the same, and its log tells why.
-	_ = r.cluster.Stop(ctx)
+	_ = r.system.Stop(ctx)
 	if !r.opt.KeepData {
 		_ = os.RemoveAll(filepath.Join(r.opt.Dir, "data"))
 	}
@@ -319,7 +295,7 @@ func (r *run) sample(ctx context.Context) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	for {
-		for _, s := range r.cluster.Sample() {
+		for _, s := range r.system.Sample() {
 			r.record.Sample(s)
 		}
 		r.record.Sample(r.self())

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"statequake/chaos"
+	"statequake/fixtures/custom"
 )
 
 // Scenario is one parsed and valid scenario with every default filled in.
@@ -22,7 +23,8 @@ type Scenario struct {
 
 // System is the system under test.
 type System struct {
-	Name         string        // "reference"
+	Name         string        // "reference", or the name of one's own
+	Version      string        // of one's own system, as written; may be empty
 	Nodes        int           // 1 to 9
 	Ack          string        // "durable" or "memory": the contract it is judged by
 	Window       time.Duration // ack memory only, else 0: how long an acknowledged write may stay volatile
@@ -30,12 +32,14 @@ type System struct {
 	StoreDelay   time.Duration // added to every write to the store, to widen windows; 0 adds none
 	Shards       int           // groups of entities that move between nodes together
 	Bug          string        // planted bug; empty for the correct system
+
+	Own *custom.System // how to run or reach one's own system; nil for the reference runtime
 }
 
 // Load is the traffic.
 type Load struct {
 	Workload Workload
-	Driver   string        // "http"
+	Driver   string        // "http" or "vegeta"
 	Route    string        // "spread" over all nodes, or "owner"
 	Arrivals Arrivals      //
 	Warmup   time.Duration // runs before the load and is not measured

@@ -11,32 +11,21 @@ import (
 	"statequake/chaos"
 )
 
-// systems are the systems under test that can be named.
-var systems = []string{"reference"}
-
 // bugs are the misbehaviours planted in the reference runtime.
 var bugs = []string{"ack-before-journal", "no-fence", "double-apply", "dirty-read"}
 
 // violationKinds are the kinds of violation the witness audit tells apart.
 var violationKinds = []string{"duplicated", "lost", "phantom", "dirty-read", "wrong-result", "stale-read", "reordered", "future-read"}
 
-// share is the weight of one operation in a mix.
-type share struct {
-	op     string
-	weight int
-}
-
-// workloads are the operations of each workload with their default weights.
-var workloads = map[string][]share{
-	"shopping-cart": {{"add", 70}, {"remove", 10}, {"get", 20}},
-	"counter":       {{"add", 80}, {"get", 20}},
-	"register":      {{"set", 50}, {"get", 50}},
-}
-
-func workloadNames() []string { return slices.Sorted(maps.Keys(workloads)) }
-
 // contradictions reports fields that are fine alone and impossible together.
 func (p *parser) contradictions(s *Scenario) {
+	own := s.System.Own
+	if own != nil && !own.Started() && len(s.Faults) > 0 {
+		p.refuse("faults", "system.exec starts it, and then its processes can be killed", "nothing is known of the processes of a system that runs at a url")
+	}
+	if _, ok := s.Expect["lost_acks"]; ok && own != nil && !own.Witness() {
+		p.refuse("expect.lost_acks", witnessHint, "cannot be counted without a witness")
+	}
 	for i, f := range s.Faults {
 		path := fmt.Sprintf("faults[%d]", i)
 		switch end := s.Load.Duration; {
@@ -49,7 +38,7 @@ func (p *parser) contradictions(s *Scenario) {
 		if f.Plan == nil { // reported already
 			continue
 		}
-		p.labels(path+".chaos", f.Chaos, s.System.Nodes)
+		p.labels(path+".chaos", f.Chaos, &s.System)
 		if f.Plan.Kind == chaos.ProcessPause && s.Load.Timeout > 0 && f.Plan.Duration >= s.Load.Timeout {
 			p.refuse(path+".chaos.spec.duration", "raise load.timeout or shorten the pause",
 				"%s is not shorter than load.timeout (%s), so the paused node's late answers would never be seen",
@@ -60,7 +49,8 @@ func (p *parser) contradictions(s *Scenario) {
 
 // labels reports label selectors that no node can ever match: the fault would
 // hit nothing and the run prove nothing.
-func (p *parser) labels(path string, object []byte, nodes int) {
+func (p *parser) labels(path string, object []byte, system *System) {
+	nodes := system.Nodes
 	var fault struct {
 		Spec struct {
 			Selector struct {
@@ -76,8 +66,11 @@ func (p *parser) labels(path string, object []byte, nodes int) {
 	for _, label := range slices.Sorted(maps.Keys(selectors)) {
 		value := selectors[label]
 		at := path + ".spec.selector.labelSelectors." + label
-		if !slices.Contains(have, label) {
+		switch {
+		case !slices.Contains(have, label):
 			p.refuse(at, didYouMean(label, have), "no node has this label; %s", oneOf(have))
+		case system.Own != nil && label != chaos.NodeLabel:
+			p.refuse(at, chaos.NodeLabel+": n1 names a node", "is known of the reference runtime only")
 		}
 		if n, err := strconv.Atoi(strings.TrimPrefix(value, "n")); label == chaos.NodeLabel &&
 			(err != nil || value != fmt.Sprintf("n%d", n) || n < 1 || n > nodes) {

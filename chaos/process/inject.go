@@ -1,10 +1,10 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"syscall"
 	"time"
@@ -24,8 +24,9 @@ const (
 // Node is a node that runs as a local process. The functions may be called
 // concurrently.
 type Node struct {
-	Name string
-	Addr string // host:port of its HTTP API, which has /readyz
+	Name     string
+	Addr     string // host:port of its HTTP API
+	ReadyURL string // answers 200 to 299 when the node is ready; "": it is when Addr accepts a connection
 
 	PID  func() int                 // 0 while it is down
 	Kill func(syscall.Signal) error // signals the process that runs now
@@ -232,7 +233,7 @@ func (j *Injector) waitPaused(ctx context.Context, id ID, until time.Duration) (
 
 // Recovered waits until the node is back from a fault: no fault holds or stops
 // it any more, and either the process that the fault met makes progress again,
-// or another one answers /readyz with 200. It returns when that was seen and a
+// or another one is ready. It returns when that was seen and a
 // word on it; false if ctx ends before.
 func (j *Injector) Recovered(ctx context.Context, ev Evidence) (at time.Duration, detail string, ok bool) {
 	for {
@@ -259,8 +260,8 @@ func (j *Injector) recovered(ctx context.Context, ev Evidence) (bool, string) {
 		return false, ""
 	}
 	if now != ev.target {
-		return readyz(ctx, ev.node.Addr) == http.StatusOK,
-			fmt.Sprintf("%s: pid %d answered /readyz with 200", ev.node.Name, now.PID)
+		ready, word := ev.node.ready(ctx)
+		return ready, fmt.Sprintf("%s: pid %d %s", ev.node.Name, now.PID, word)
 	}
 	look, err := now.Look()
 	if err != nil || look.Gone || look.stopped() {
@@ -270,8 +271,8 @@ func (j *Injector) recovered(ctx context.Context, ev Evidence) (bool, string) {
 		return true, fmt.Sprintf("%s: pid %d ran again", ev.node.Name, now.PID)
 	}
 	// An idle process makes progress only when it is asked something.
-	status := readyz(ctx, ev.node.Addr)
-	return status != 0, fmt.Sprintf("%s: pid %d answered /readyz with %d", ev.node.Name, now.PID, status)
+	status := ask(ctx, cmp.Or(ev.node.ReadyURL, "http://"+ev.node.Addr+"/"))
+	return status != 0, fmt.Sprintf("%s: pid %d answered with status %d", ev.node.Name, now.PID, status)
 }
 
 // target is the process that runs the node now; false with evidence of a

@@ -211,13 +211,33 @@ func refused(ctx context.Context, addr string) (bool, string) {
 }
 
 // client asks nodes directly and anew each time.
-var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+var client = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
 
-// readyz is the status of the node's /readyz, 0 without an answer within 500 ms.
-func readyz(ctx context.Context, addr string) int {
-	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+// patience is how long a node may take to answer.
+const patience = 500 * time.Millisecond
+
+// ready reports whether the node is, and a word on it.
+func (n Node) ready(ctx context.Context) (bool, string) {
+	if n.ReadyURL != "" {
+		status := ask(ctx, n.ReadyURL)
+		return 200 <= status && status <= 299, fmt.Sprintf("was ready, status %d", status)
+	}
+	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", n.Addr)
+	if err != nil {
+		return false, ""
+	}
+	conn.Close()
+	return true, "accepted a connection"
+}
+
+// ask is the status that a node answers with, 0 without an answer in time.
+func ask(ctx context.Context, url string) int {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0
 	}

@@ -22,7 +22,7 @@ func startNode(t *testing.T, mode testnode.Mode) *node { return &node{testnode.S
 type node struct{ *testnode.Node }
 
 func (n *node) target() Node {
-	return Node{Name: n.Name, Addr: n.Addr, PID: n.PID, Kill: n.Kill, Hold: n.Hold}
+	return Node{Name: n.Name, Addr: n.Addr, ReadyURL: "http://" + n.Addr + "/readyz", PID: n.PID, Kill: n.Kill, Hold: n.Hold}
 }
 
 func newInjector() *Injector {
@@ -63,7 +63,7 @@ func TestKill(t *testing.T) {
 		t.Errorf("seen at %v, evidence at %v", seen, ev.At)
 	}
 	at, detail := recovered(t, j, ev)
-	if at <= ev.At || detail != fmt.Sprintf("n1: pid %d answered /readyz with 200", n.PID()) || n.PID() == pid {
+	if at <= ev.At || detail != fmt.Sprintf("n1: pid %d was ready, status 200", n.PID()) || n.PID() == pid {
 		t.Errorf("recovered at %v: %s; injected at %v into pid %d", at, detail, ev.At, pid)
 	}
 }
@@ -157,7 +157,7 @@ func TestPause(t *testing.T) {
 	pid := n.PID()
 	const d = 300 * time.Millisecond
 	ev, err := j.Pause(t.Context(), n.target(), d, func(time.Duration) {
-		if status := readyz(t.Context(), n.Addr); status != 0 {
+		if status := ask(t.Context(), "http://"+n.Addr+"/readyz"); status != 0 {
 			t.Errorf("a stopped process answered %d", status)
 		}
 	})
@@ -290,5 +290,25 @@ func TestWhatALookMeans(t *testing.T) {
 		if tt.look.dead() != tt.dead || tt.look.stopped() != tt.stopped {
 			t.Errorf("%+v: dead %v, stopped %v", tt.look, tt.look.dead(), tt.look.stopped())
 		}
+	}
+}
+
+// A system that does not tell when it is ready is back when it accepts a
+// connection.
+func TestRecoveredWithoutReadyURL(t *testing.T) {
+	n, j := startNode(t, testnode.Plain), newInjector()
+	target := n.target()
+	target.ReadyURL = ""
+	pid := n.PID()
+	ev := j.Kill(t.Context(), target, 0, func(time.Duration) {})
+	check(t, ev, history.Confirmed)
+	_, detail := recovered(t, j, ev)
+	if detail != fmt.Sprintf("n1: pid %d accepted a connection", n.PID()) || n.PID() == pid {
+		t.Errorf("recovered by %q, was pid %d", detail, pid)
+	}
+
+	target.ReadyURL = "http://" + n.Addr + "/never"
+	if ready, word := target.ready(t.Context()); ready {
+		t.Errorf("ready although it answers 404: %s", word)
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 
@@ -11,15 +10,20 @@ import (
 	"statequake/reports/compare"
 )
 
+// comparison is what compare and ab share: how two sides are compared, shown and
+// turned into an exit code.
+type comparison struct {
+	cfg     compare.Config
+	gate    bool
+	format  string
+	budget  string
+	margins []string
+	write   func(*compare.Report) error // of the format, set by check
+}
+
 func compareCmd() *cobra.Command {
-	var (
-		cfg     compare.Config
-		paired  bool
-		gate    bool
-		format  string
-		budget  string
-		margins []string
-	)
+	var c comparison
+	var paired bool
 	cmd := &cobra.Command{
 		Use:   "compare BASE HEAD",
 		Short: "Say whether the runs of a head are worse than those of a base",
@@ -43,64 +47,83 @@ A budget file is YAML. max and min limit the median of HEAD:
   statequake compare runs/base runs/head --gate --budget budget.yaml --format markdown`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			write, ok := map[string]func(*compare.Report) error{
-				"text":     func(r *compare.Report) error { return r.Text(os.Stdout) },
-				"markdown": func(r *compare.Report) error { return r.Markdown(os.Stdout) },
-				"json":     writeJSON,
-			}[format]
-			if !ok {
-				return fmt.Errorf("--format: unknown format %q; have text, markdown, json", format)
-			}
 			if cmd.Flags().Changed("paired") {
-				cfg.Pairing = compare.Unpaired
+				c.cfg.Pairing = compare.Unpaired
 				if paired {
-					cfg.Pairing = compare.Paired
+					c.cfg.Pairing = compare.Paired
 				}
 			}
-			var err error
-			cfg.Budgets = compare.Budgets{}
-			if budget != "" {
-				if cfg.Budgets, err = compare.ReadBudgets(budget); err != nil {
-					return err
-				}
-			}
-			for _, m := range margins {
-				if err := cfg.Budgets.SetMargin(m); err != nil {
-					return fmt.Errorf("--%w", err)
-				}
-			}
-			if cfg.Alpha == 0 {
-				return errors.New("alpha: 0 is not at least 0.0001")
-			}
-			base, err := compare.Load(args[0])
-			if err != nil {
+			if err := c.check(); err != nil {
 				return err
 			}
-			head, err := compare.Load(args[1])
-			if err != nil {
-				return err
-			}
-			report, err := compare.Compare(base, head, cfg)
-			if err != nil {
-				return err
-			}
-			if err := write(report); err != nil {
-				return fmt.Errorf("print the comparison: %w", err)
-			}
-			if code := report.ExitCode(gate); code != exitPass {
-				return exit(code)
-			}
-			return nil
+			return c.show(args[0], args[1])
 		},
 	}
-	f := cmd.Flags()
-	f.BoolVar(&gate, "gate", false, "end with 4 for a regression and 5 if inconclusive")
-	f.BoolVar(&paired, "paired", false, "run i of BASE belongs to run i of HEAD (default: if both have equally many runs, more than one)")
-	f.StringVar(&format, "format", "text", "text, markdown or json")
-	f.StringVar(&budget, "budget", "", "file of margins and limits")
-	f.StringArrayVar(&margins, "margin", nil, "by how much a metric may be worse, METRIC=PERCENT; may be given several times")
-	f.Float64Var(&cfg.Alpha, "alpha", compare.DefaultAlpha, "largest chance to call equal sides a regression in any metric")
+	c.flags(cmd)
+	cmd.Flags().BoolVar(&paired, "paired", false, "run i of BASE belongs to run i of HEAD (default: if both have equally many runs, more than one)")
 	return cmd
+}
+
+func (c *comparison) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.BoolVar(&c.gate, "gate", false, "end with 4 for a regression and 5 if inconclusive")
+	f.StringVar(&c.format, "format", "text", "text, markdown or json")
+	f.StringVar(&c.budget, "budget", "", "file of margins and limits")
+	f.StringArrayVar(&c.margins, "margin", nil, "by how much a metric may be worse, METRIC=PERCENT; may be given several times")
+	f.Float64Var(&c.cfg.Alpha, "alpha", compare.DefaultAlpha, "largest chance to call equal sides a regression in any metric")
+}
+
+// check reads the flags. What is wrong with them is known before any run.
+func (c *comparison) check() error {
+	write, ok := map[string]func(*compare.Report) error{
+		"text":     func(r *compare.Report) error { return r.Text(os.Stdout) },
+		"markdown": func(r *compare.Report) error { return r.Markdown(os.Stdout) },
+		"json":     writeJSON,
+	}[c.format]
+	if !ok {
+		return fmt.Errorf("--format: unknown format %q; have text, markdown, json", c.format)
+	}
+	c.write = write
+	c.cfg.Budgets = compare.Budgets{}
+	if c.budget != "" {
+		var err error
+		if c.cfg.Budgets, err = compare.ReadBudgets(c.budget); err != nil {
+			return err
+		}
+	}
+	for _, m := range c.margins {
+		if err := c.cfg.Budgets.SetMargin(m); err != nil {
+			return fmt.Errorf("--%w", err)
+		}
+	}
+	if !(c.cfg.Alpha >= 0.0001 && c.cfg.Alpha < 0.5) {
+		return fmt.Errorf("--alpha: %v is not at least 0.0001 and less than 0.5", c.cfg.Alpha)
+	}
+	return nil
+}
+
+// show compares two paths, prints the comparison to standard output and turns
+// it into the exit code.
+func (c *comparison) show(basePath, headPath string) error {
+	base, err := compare.Load(basePath)
+	if err != nil {
+		return err
+	}
+	head, err := compare.Load(headPath)
+	if err != nil {
+		return err
+	}
+	report, err := compare.Compare(base, head, c.cfg)
+	if err != nil {
+		return err
+	}
+	if err := c.write(report); err != nil {
+		return fmt.Errorf("print the comparison: %w", err)
+	}
+	if code := report.ExitCode(c.gate); code != exitPass {
+		return exit(code)
+	}
+	return nil
 }
 
 func writeJSON(r *compare.Report) error {

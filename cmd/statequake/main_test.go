@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +24,7 @@ func TestMain(m *testing.M) {
 //
 //	code N COMMAND...   run a command, which must end with exit code N
 //	listen NAME         keep a loopback port busy and put it into the variable
+//	lossy               build examples/lossy into the folder of the script, its scenarios beside it
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -47,6 +50,17 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Defer(func() { l.Close() })
 				ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+			},
+			"lossy": func(ts *testscript.TestScript, _ bool, _ []string) {
+				const example = "../../examples/lossy"
+				out, err := exec.Command("go", "build", "-o", ts.MkAbs("lossy"), example).CombinedOutput()
+				ts.Logf("%s", out)
+				ts.Check(err)
+				for _, name := range []string{"scenario.yaml", "witness.yaml"} {
+					text, err := os.ReadFile(filepath.Join(example, name))
+					ts.Check(err)
+					ts.Check(os.WriteFile(ts.MkAbs(name), text, 0o644))
+				}
 			},
 		},
 	})

@@ -40,7 +40,9 @@ Everything the run does is recorded in a run directory, from which
 and judges what there is; a second Ctrl-C leaves at once.
 
 Where the kernel allows it the run has namespaces of its own: nothing of it can
-be left behind, no port collides and no packet leaves the machine.`,
+be left behind, no port collides and no packet leaves the machine.
+
+docs/own-system.md says how a scenario describes a system of your own.`,
 		Example: `  statequake run quickstart
   statequake run my.yaml --set load.arrivals.constant=800/s --set system.nodes=5
   statequake run steady --runs 6 --out runs/base    # for statequake compare
@@ -59,9 +61,12 @@ be left behind, no port collides and no packet leaves the machine.`,
 				return err
 			}
 			isolation := "private namespaces"
-			if noSandbox {
+			switch own := s.System.Own; {
+			case own != nil && !own.Started():
+				isolation = "none: the system runs by itself"
+			case noSandbox:
 				isolation = "none (--no-sandbox)"
-			} else if !sandbox.Inside() {
+			case !sandbox.Inside():
 				code, err := sandbox.Enter()
 				var unavailable *sandbox.Unavailable
 				switch {

@@ -43,6 +43,7 @@ func systemsCmd() *cobra.Command {
 		Args:    cobra.NoArgs,
 		Run: func(*cobra.Command, []string) {
 			fmt.Printf("reference  the bundled runtime: entities in memory, journal in embedded etcd (planted bugs: %s)\n", plantedNames())
+			fmt.Println("any other  your own, described in the scenario: system.exec starts it, system.url is where it runs (docs/own-system.md)")
 		},
 	}
 }
