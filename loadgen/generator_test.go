@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -482,20 +483,32 @@ func TestConfigErrors(t *testing.T) {
 }
 
 // The codec is not trusted with the request line.
-func TestPathThatWouldSplitTheRequest(t *testing.T) {
-	op := func() history.Op {
+func TestPathThatWouldMeanSomethingElse(t *testing.T) {
+	for path, want := range map[string]string{
+		"/k HTTP/1.1\r\nX: y": "not printable ASCII",
+		"//elsewhere/k":       "would be read as a host",
+	} {
 		n := startNode(t, "n1", okAnswer)
-		s := target{endpoints: endpoints(n), codec: testCodec{}, timeout: time.Second, tag: "a", now: clock(), maxBody: 0}.sender(1)
+		s := target{endpoints: endpoints(n), codec: pathCodec{path: path}, timeout: time.Second, tag: "a", now: clock(), maxBody: 0}.sender(1)
 		var got history.Op
 		s.record = func(op *history.Op) { got = *op }
 		s.pending.Add(1)
-		s.send(context.Background(), &flight{op: history.Op{ID: "a-l1", Key: "k HTTP/1.1\r\nX: y"}, expires: time.Hour, legs: 1}, 0, 0)
+		s.send(context.Background(), &flight{op: history.Op{ID: "a-l1"}, expires: time.Hour, legs: 1}, 0, 0)
 		if n.requests("a-l1") != 0 {
-			t.Error("it was sent")
+			t.Errorf("%q was sent", path)
 		}
-		return got
-	}()
-	if op.Outcome != history.Fail || !strings.Contains(op.Error, "not printable ASCII") {
-		t.Errorf("got %+v", op)
+		if got.Outcome != history.Fail || !strings.Contains(got.Error, want) {
+			t.Errorf("%q: got %+v", path, got)
+		}
 	}
+}
+
+// pathCodec asks for one path, whatever the operation.
+type pathCodec struct {
+	testCodec
+	path string
+}
+
+func (c pathCodec) Request(*history.Op) (method, path string, header http.Header, body []byte) {
+	return "GET", c.path, nil, nil
 }

@@ -288,6 +288,9 @@ func (r request) check() string {
 	if !plain(r.method) || !plain(r.path) {
 		return fmt.Sprintf("request %q %q: empty, or not printable ASCII", r.method, r.path)
 	}
+	if strings.HasPrefix(r.path, "//") {
+		return fmt.Sprintf("request %q %q: what follows // would be read as a host", r.method, r.path)
+	}
 	for name, values := range r.header {
 		for _, value := range values {
 			if !plain(name) || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c > '~' }) {
