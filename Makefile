@@ -11,8 +11,9 @@ SCENARIO ?= scenarios/quickstart.yaml
 N        ?= 10
 FUZZTIME ?= 30s
 BENCH    ?= .
+SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e catch bench fuzz fmt vet lint imports vuln
+.PHONY: help run test check build e2e catch sim bench fuzz fmt vet lint imports vuln
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,9 @@ e2e: build ## the tests that start real clusters and kill real processes
 
 catch: build ## every planted bug N times (10), with the bug and without it
 	go run ./scripts/catch -n $(N) $(BUGS)
+
+sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
+	go run ./runtime/sim/cmd -seeds $(SEEDS)
 
 bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...

@@ -18,8 +18,8 @@ type ProberConfig struct {
 	Codec     Codec
 
 	// Keys are without their generation: of "{probe-3}" the prober touches
-	// "{probe-3}.1", after 512 writes "{probe-3}.2" and so on. Their entities are
-	// those of workloads.
+	// "{probe-3}.1", after at most 512 writes "{probe-3}.2" and so on. Their
+	// entities are those whose keys workloads touch, as Operations names them.
 	Keys  []EntityKey
 	Every time.Duration // between two probes of one key; 0 means 20 ms
 
@@ -40,7 +40,8 @@ type ProberConfig struct {
 type Prober struct {
 	c      ProberConfig
 	sender *sender
-	probes map[string]func(n int64) (op string, args []byte) // by entity
+	probes map[string]probe // by entity
+	share  int64            // probes of one key in one generation
 	made   atomic.Int64
 }
 
@@ -64,15 +65,17 @@ func NewProber(c ProberConfig) (*Prober, error) {
 	case c.MaxConns < 0:
 		return nil, fmt.Errorf("prober: max conns: %d is negative", c.MaxConns)
 	}
-	p := &Prober{c: c, sender: t.sender(c.MaxConns), probes: map[string]func(int64) (string, []byte){}}
+	p := &Prober{c: c, sender: t.sender(c.MaxConns), probes: map[string]probe{}, share: generationWrites}
 	p.sender.once = true
 	for _, s := range services {
 		p.probes[s.entity] = s.probe
 	}
 	for i, k := range c.Keys {
-		if p.probes[k.Entity] == nil {
+		probe, ok := p.probes[k.Entity]
+		if !ok {
 			return nil, fmt.Errorf("prober: keys[%d]: no workload has an entity %q", i, k.Entity)
 		}
+		p.share = min(p.share, generationWrites/int64(probe.writes))
 	}
 	return p, nil
 }
@@ -97,7 +100,7 @@ func (p *Prober) Touched() []EntityKey {
 	keys := int64(len(p.c.Keys))
 	var touched []EntityKey
 	made := p.made.Load()
-	for first := int64(0); first < made; first += keys * generationWrites {
+	for first := int64(0); first < made; first += keys * p.share {
 		for n := first; n < min(first+keys, made); n++ {
 			touched = append(touched, p.key(n))
 		}
@@ -109,7 +112,7 @@ func (p *Prober) Touched() []EntityKey {
 func (p *Prober) key(n int64) EntityKey {
 	keys := int64(len(p.c.Keys))
 	k := p.c.Keys[n%keys]
-	k.Key += "." + strconv.FormatInt(n/keys/generationWrites+1, 10)
+	k.Key += "." + strconv.FormatInt(n/keys/p.share+1, 10)
 	return k
 }
 
@@ -117,7 +120,7 @@ func (p *Prober) flight(n int64, at time.Duration) *flight {
 	p.made.Store(n + 1)
 	k := p.key(n)
 	round := n / int64(len(p.c.Keys))
-	name, args := p.probes[k.Entity](n)
+	name, args := p.probes[k.Entity].make(n)
 	return &flight{
 		op: history.Op{
 			ID: opID(p.c.Tag, history.Probe, n), N: n, Phase: history.Probe,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"statequake/history"
+	"statequake/history/model"
 )
 
 func prober(t *testing.T, rec *recorder, nodes ...*fakeNode) *Prober {
@@ -97,6 +98,30 @@ func TestProberGenerations(t *testing.T) {
 	}
 	if !reflect.DeepEqual(writes, want) {
 		t.Errorf("writes %v, want %v", writes, want)
+	}
+}
+
+// A probe may cause a second write to its key: generations are shorter then, and
+// none takes more than 512 writes.
+func TestProberCountsDerivedWrites(t *testing.T) {
+	p, err := NewProber(ProberConfig{
+		Endpoints: []Endpoint{{"n1", "127.0.0.1:1"}}, Codec: testCodec{}, Timeout: time.Second, Tag: "a", Now: clock(), Record: func(*history.Op) {},
+		Keys: []EntityKey{{"counter", "c"}, {"approval", "a"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writes := map[EntityKey]int{}
+	for n := range int64(2*256 + 1) {
+		op := p.flight(n, 0).op
+		writes[EntityKey{op.Entity, op.Key}] += 1 + len(model.Derived(op.Entity, op.Key, op.Name, op.Args, op.ID))
+	}
+	want := map[EntityKey]int{{"counter", "c.1"}: 256, {"approval", "a.1"}: 512, {"counter", "c.2"}: 1}
+	if !reflect.DeepEqual(writes, want) {
+		t.Errorf("writes %v, want %v", writes, want)
+	}
+	if got := p.Touched(); !reflect.DeepEqual(got, []EntityKey{{"counter", "c.1"}, {"approval", "a.1"}, {"counter", "c.2"}}) {
+		t.Errorf("touched %v", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package loadgen
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -13,8 +14,9 @@ import (
 )
 
 const (
-	// generationWrites is how many writes a key takes before its next
-	// generation opens. It bounds the witness that every entity carries.
+	// generationWrites is how many writes a key takes at most before its next
+	// generation opens, those that operations on other keys cause there
+	// included. It bounds the witness that every entity carries.
 	generationWrites = 512
 	maxKeys          = 1_000_000
 )
@@ -24,8 +26,8 @@ type EntityKey struct{ Entity, Key string }
 
 // WorkloadConfig says which operations a workload makes.
 type WorkloadConfig struct {
-	Name string         // shopping-cart, counter or register
-	Keys int            // number of keys in use at a time, 1 to 1,000,000
+	Name string         // one of WorkloadNames
+	Keys int            // number of keys in use at a time, 1 to 1,000,000; of a ledger at least 2
 	Zipf float64        // exponent of the popularity of keys, 0 for uniform; key 1 is the most popular
 	Mix  map[string]int // weights of the operations by name; nil for the workload's own mix
 	Seed int64
@@ -34,48 +36,113 @@ type WorkloadConfig struct {
 // command is one kind of operation of a workload.
 type command struct {
 	name   string
-	weight int // in the default mix
-	write  bool
-	fields []string                                    // names of its args
-	args   func(b []byte, w *Workload, n int64) []byte // nil if it takes none
+	entity string   // that it is sent to; "" for that of the service
+	weight int      // in the default mix
+	writes int      // to its key at most, with those that it causes there
+	fields []string // names of its args
+	// args appends the args; nil if it takes none. n is the number of the
+	// operation, rank that of its key.
+	args func(b []byte, w *Workload, n int64, rank int) []byte
+}
+
+// probe is the write that the prober makes.
+type probe struct {
+	writes int // to its key at most, with those that it causes there
+	make   func(n int64) (op string, args []byte)
 }
 
 // service is what a named workload talks to.
 type service struct {
-	entity   string
-	commands []command                              // in this order, so that a mix means the same in every run
-	probe    func(n int64) (op string, args []byte) // the write that the prober makes, number n of the run
+	entity   string // whose keys it touches
+	commands []command
+	probe    probe
+	minKeys  int // 0 means 1
 }
 
+// Commands stay in their order, so that a mix means the same in every run.
 var services = map[string]service{
-	"shopping-cart": {"cart", []command{
-		{name: "add", weight: 70, write: true, fields: []string{"item", "quantity"}, args: func(b []byte, w *Workload, _ int64) []byte {
+	"shopping-cart": {entity: "cart", commands: []command{
+		{name: "add", weight: 70, writes: 1, fields: []string{"item", "quantity"}, args: func(b []byte, w *Workload, _ int64, _ int) []byte {
 			b = appendItem(b, w)
 			b = append(b, `,"quantity":`...)
 			return append(strconv.AppendInt(b, 1+w.rand.Int64N(3), 10), '}')
 		}},
-		{name: "remove", weight: 10, write: true, fields: []string{"item"}, args: func(b []byte, w *Workload, _ int64) []byte {
+		{name: "remove", weight: 10, writes: 1, fields: []string{"item"}, args: func(b []byte, w *Workload, _ int64, _ int) []byte {
 			return append(appendItem(b, w), '}')
 		}},
 		{name: "get", weight: 20},
-	}, func(n int64) (string, []byte) {
+	}, probe: probe{1, func(n int64) (string, []byte) {
 		return "add", fmt.Appendf(nil, `{"item":"sku-%d","quantity":1}`, n%20) // never more than a cart holds of one item
-	}},
-	"counter": {"counter", []command{
-		{name: "add", weight: 80, write: true, fields: []string{"n"}, args: func(b []byte, w *Workload, _ int64) []byte {
+	}}},
+	"counter": {entity: "counter", commands: []command{
+		{name: "add", weight: 80, writes: 1, fields: []string{"n"}, args: func(b []byte, w *Workload, _ int64, _ int) []byte {
 			b = append(b, `{"n":`...)
 			return append(strconv.AppendInt(b, 1+w.rand.Int64N(9), 10), '}')
 		}},
 		{name: "get", weight: 20},
-	}, func(int64) (string, []byte) { return "add", []byte(`{"n":1}`) }},
-	"register": {"register", []command{
-		{name: "set", weight: 50, write: true, fields: []string{"value"}, args: func(b []byte, w *Workload, n int64) []byte {
+	}, probe: probe{1, func(int64) (string, []byte) { return "add", []byte(`{"n":1}`) }}},
+	"register": {entity: "register", commands: []command{
+		{name: "set", weight: 50, writes: 1, fields: []string{"value"}, args: func(b []byte, w *Workload, n int64, _ int) []byte {
 			// Unique by construction, also with regard to probes: checkers of
 			// registers rely on it.
 			return fmt.Appendf(b, `{"value":"s%d-n%d"}`, w.seed, n)
 		}},
 		{name: "get", weight: 50},
-	}, func(n int64) (string, []byte) { return "set", fmt.Appendf(nil, `{"value":"p%d"}`, n) }},
+	}, probe: probe{1, func(n int64) (string, []byte) { return "set", fmt.Appendf(nil, `{"value":"p%d"}`, n) }}},
+	"ledger": {entity: "account", minKeys: 2, commands: []command{
+		// A transfer debits and settles its own key, and credits another.
+		{name: "run", entity: "transfer", weight: 60, writes: 2, fields: []string{"to", "amount"}, args: func(b []byte, w *Workload, _ int64, rank int) []byte {
+			other := 1 + w.rand.IntN(len(w.bases)-1)
+			if other >= rank {
+				other++
+			}
+			return fmt.Appendf(b, `{"to":%q,"amount":%d}`, w.use(other, 1), 1+w.rand.IntN(50))
+		}},
+		{name: "get", weight: 40},
+		{name: "credit", writes: 1, fields: []string{"amount"}, args: func(b []byte, w *Workload, _ int64, _ int) []byte {
+			return fmt.Appendf(b, `{"amount":%d}`, 1+w.rand.IntN(50))
+		}},
+	}, probe: probe{1, func(int64) (string, []byte) { return "credit", []byte(`{"amount":1}`) }}},
+	"device-twin": {entity: "twin", commands: []command{
+		{name: "report", weight: 90, writes: 1, fields: []string{"seq", "value"}, args: func(b []byte, w *Workload, n int64, _ int) []byte {
+			return fmt.Appendf(b, `{"seq":%d,"value":%d}`, n+1, w.rand.IntN(1000))
+		}},
+		{name: "get", weight: 10},
+	}, probe: probe{1, func(n int64) (string, []byte) { return "report", fmt.Appendf(nil, `{"seq":%d,"value":%d}`, n+1, n) }}},
+	"leaderboard": {entity: "board", commands: []command{
+		{name: "submit", weight: 70, writes: 1, fields: []string{"player", "score"}, args: func(b []byte, w *Workload, _ int64, _ int) []byte {
+			return fmt.Appendf(b, `{"player":"p-%d","score":%d}`, 1+w.rand.IntN(50), w.rand.IntN(10_000))
+		}},
+		{name: "top", weight: 30},
+	}, probe: probe{1, func(n int64) (string, []byte) {
+		return "submit", fmt.Appendf(nil, `{"player":"p-%d","score":%d}`, 1+n%50, n)
+	}}},
+	"playback": {entity: "playback", commands: []command{
+		{name: "seek", weight: 60, writes: 1, fields: []string{"position", "device"}, args: func(b []byte, w *Workload, _ int64, _ int) []byte {
+			return fmt.Appendf(b, `{"position":%d,"device":"d-%d"}`, w.rand.IntN(7200), 1+w.rand.IntN(3))
+		}},
+		{name: "get", weight: 40},
+	}, probe: probe{1, func(n int64) (string, []byte) {
+		return "seek", fmt.Appendf(nil, `{"position":%d,"device":"d-1"}`, n)
+	}}},
+	"approval": {entity: "approval", commands: []command{
+		// A submission may expire.
+		{name: "submit", weight: 35, writes: 2, fields: []string{"by", "deadline_ms"}, args: func(b []byte, w *Workload, _ int64, _ int) []byte {
+			b = appendUser(b, w)
+			return fmt.Appendf(b, `,"deadline_ms":%d}`, 500+w.rand.IntN(1001))
+		}},
+		{name: "approve", weight: 25, writes: 1, fields: []string{"by"}, args: appendDecision},
+		{name: "reject", weight: 10, writes: 1, fields: []string{"by"}, args: appendDecision},
+		{name: "get", weight: 30},
+	}, probe: probe{2, func(int64) (string, []byte) { return "submit", []byte(`{"by":"u-1","deadline_ms":300}`) }}},
+}
+
+func appendUser(b []byte, w *Workload) []byte {
+	return fmt.Appendf(b, `{"by":"u-%d"`, 1+w.rand.IntN(5))
+}
+
+func appendDecision(b []byte, w *Workload, _ int64, _ int) []byte {
+	return append(appendUser(b, w), '}')
 }
 
 func appendItem(b []byte, w *Workload) []byte {
@@ -88,8 +155,9 @@ func appendItem(b []byte, w *Workload) []byte {
 // (seed, n), and the generation of its key counts the writes among the
 // operations before it.
 type Workload struct {
-	entity   string
+	entity   string // of the keys
 	prefix   string // of keys: "cart-" of "cart-17.2"
+	most     int32  // writes that one operation makes to one key
 	commands []command
 	bounds   []int64 // running sums of the weights of commands
 	zipf     *zipf
@@ -107,7 +175,7 @@ type Workload struct {
 type base struct {
 	key        string // live generation, "" before its first use
 	generation int32  // generations before the live one
-	writes     int32  // generated for the live generation
+	writes     int32  // generated for the live generation, at most
 }
 
 // NewWorkload returns the named workload. The error names the field at fault
@@ -120,6 +188,9 @@ func NewWorkload(c WorkloadConfig) (*Workload, error) {
 	if c.Keys < 1 || c.Keys > maxKeys {
 		return nil, fmt.Errorf("workload %s: keys: %d is outside 1 to %d", c.Name, c.Keys, maxKeys)
 	}
+	if c.Keys < s.minKeys {
+		return nil, fmt.Errorf("workload %s: keys: %d is less than %d", c.Name, c.Keys, s.minKeys)
+	}
 	if !(c.Zipf >= 0 && c.Zipf <= math.MaxFloat64) {
 		return nil, fmt.Errorf("workload %s: zipf: exponent %v is not a number from 0 up", c.Name, c.Zipf)
 	}
@@ -131,6 +202,7 @@ func NewWorkload(c WorkloadConfig) (*Workload, error) {
 	var have []string
 	for _, cmd := range s.commands {
 		have = append(have, cmd.name)
+		w.most = max(w.most, int32(cmd.writes))
 	}
 	for name, weight := range c.Mix {
 		if !slices.Contains(have, name) {
@@ -157,6 +229,7 @@ func NewWorkload(c WorkloadConfig) (*Workload, error) {
 
 // Operation is one kind of operation of a workload.
 type Operation struct {
+	Entity string // entity type or action that it is sent to
 	Name   string
 	Weight int      // in the workload's own mix
 	Fields []string // names of its args
@@ -164,17 +237,20 @@ type Operation struct {
 }
 
 // Operations returns the operations of the named workload and the entity type
-// that they go to; none and "" if there is no such workload. Each has a read
-// named get, which takes no args and is the one to audit a system with that
-// keeps no witness.
+// whose keys they touch, which is also what the prober writes to and what an
+// audit reads; none and "" if there is no such workload. Operations on actions
+// are sent to the action under the key of an entity.
+//
+// Each workload has a read that takes no args. That of register is named get;
+// it is the one to audit a system with that keeps no witness.
 func Operations(workload string) (entity string, ops []Operation) {
 	s, ok := services[workload]
 	if !ok {
 		return "", nil
 	}
-	probe, _ := s.probe(0)
+	probe, _ := s.probe.make(0)
 	for _, c := range s.commands {
-		ops = append(ops, Operation{c.name, c.weight, slices.Clone(c.fields), c.name == probe})
+		ops = append(ops, Operation{cmp.Or(c.entity, s.entity), c.name, c.weight, slices.Clone(c.fields), c.name == probe})
 	}
 	return s.entity, ops
 }
@@ -202,16 +278,17 @@ func (w *Workload) Next() history.Op {
 		i++
 	}
 	cmd := &w.commands[i]
-	op := history.Op{N: n, Entity: w.entity, Key: w.use(rank, cmd.write), Name: cmd.name, Version: -1}
+	op := history.Op{N: n, Entity: cmp.Or(cmd.entity, w.entity), Key: w.use(rank, cmd.writes), Name: cmd.name, Version: -1}
 	if cmd.args != nil {
-		op.Args = cmd.args(make([]byte, 0, 48), w, n)
+		op.Args = cmd.args(make([]byte, 0, 48), w, n, rank)
 	}
 	return op
 }
 
-// use returns the live generation of a key for one operation and retires the
-// generation if that was its last write.
-func (w *Workload) use(rank int, write bool) string {
+// use returns the live generation of a key for one operation, which makes so
+// many writes to it, and retires the generation if another operation might be
+// too much for it.
+func (w *Workload) use(rank, writes int) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b := &w.bases[rank-1]
@@ -220,11 +297,9 @@ func (w *Workload) use(rank int, write bool) string {
 		w.touched = append(w.touched, EntityKey{w.entity, b.key})
 	}
 	key := b.key
-	if write {
-		b.writes++
-		if b.writes == generationWrites {
-			*b = base{generation: b.generation + 1}
-		}
+	b.writes += int32(writes)
+	if writes > 0 && b.writes+w.most > generationWrites {
+		*b = base{generation: b.generation + 1}
 	}
 	return key
 }
@@ -237,15 +312,16 @@ func (w *Workload) keyOf(rank int, generation int32) string {
 }
 
 // Hottest returns the entity that the next operation on the most popular key
-// will address. Safe for concurrent use.
+// will touch. Safe for concurrent use.
 func (w *Workload) Hottest() (entity, key string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.entity, w.keyOf(1, w.bases[0].generation)
 }
 
-// Touched returns every entity that an operation returned by Next addresses, in
-// order of first use. Safe for concurrent use.
+// Touched returns every entity that an operation returned by Next touches, in
+// order of first use: those that it is sent to, and those that actions call,
+// but no actions. Safe for concurrent use.
 func (w *Workload) Touched() []EntityKey {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -163,6 +163,13 @@ func TestModelsAcceptEveryOp(t *testing.T) {
 		accepted := 0
 		for range 5000 {
 			op := w.Next()
+			if model.Action(op.Entity) {
+				if _, err := model.Answers(op.Entity, op.Key, op.Name, op.Args); err != nil {
+					t.Fatalf("%s: op %+v: %v", name, op, err)
+				}
+				accepted++
+				continue
+			}
 			s, ok := states[op.Key]
 			if !ok {
 				if s, ok = model.For(op.Entity); !ok {
@@ -170,7 +177,7 @@ func TestModelsAcceptEveryOp(t *testing.T) {
 				}
 				states[op.Key] = s
 			}
-			_, wrote, err := s.Apply(op.Name, op.Args)
+			_, wrote, err := s.Apply(op.Name, op.Args, "")
 			if err != nil {
 				t.Fatalf("%s: op %+v: %v", name, op, err)
 			}
@@ -187,15 +194,16 @@ func TestModelsAcceptEveryOp(t *testing.T) {
 func TestWorkloadErrors(t *testing.T) {
 	good := WorkloadConfig{Name: "shopping-cart", Keys: 10, Zipf: 1}
 	for want, change := range map[string]func(*WorkloadConfig){
-		`unknown name "cart"; have counter, register, shopping-cart`: func(c *WorkloadConfig) { c.Name = "cart" },
-		"keys: 0 is outside 1 to 1000000":                            func(c *WorkloadConfig) { c.Keys = 0 },
-		"keys: 1000001 is outside":                                   func(c *WorkloadConfig) { c.Keys = 1_000_001 },
-		"zipf: exponent -1 is not":                                   func(c *WorkloadConfig) { c.Zipf = -1 },
-		"zipf: exponent NaN is not":                                  func(c *WorkloadConfig) { c.Zipf = math.NaN() },
-		"zipf: exponent +Inf is not":                                 func(c *WorkloadConfig) { c.Zipf = math.Inf(1) },
-		`mix: unknown op "set"; have add, remove, get`:               func(c *WorkloadConfig) { c.Mix = map[string]int{"set": 1} },
-		"mix: weight -1 of add":                                      func(c *WorkloadConfig) { c.Mix = map[string]int{"add": -1} },
-		"mix: all weights are 0":                                     func(c *WorkloadConfig) { c.Mix = map[string]int{"add": 0} },
+		`unknown name "cart"; have approval, counter, device-twin, leaderboard, ledger, playback, register, shopping-cart`: func(c *WorkloadConfig) { c.Name = "cart" },
+		"workload ledger: keys: 1 is less than 2":      func(c *WorkloadConfig) { c.Name, c.Keys = "ledger", 1 },
+		"keys: 0 is outside 1 to 1000000":              func(c *WorkloadConfig) { c.Keys = 0 },
+		"keys: 1000001 is outside":                     func(c *WorkloadConfig) { c.Keys = 1_000_001 },
+		"zipf: exponent -1 is not":                     func(c *WorkloadConfig) { c.Zipf = -1 },
+		"zipf: exponent NaN is not":                    func(c *WorkloadConfig) { c.Zipf = math.NaN() },
+		"zipf: exponent +Inf is not":                   func(c *WorkloadConfig) { c.Zipf = math.Inf(1) },
+		`mix: unknown op "set"; have add, remove, get`: func(c *WorkloadConfig) { c.Mix = map[string]int{"set": 1} },
+		"mix: weight -1 of add":                        func(c *WorkloadConfig) { c.Mix = map[string]int{"add": -1} },
+		"mix: all weights are 0":                       func(c *WorkloadConfig) { c.Mix = map[string]int{"add": 0} },
 	} {
 		c := good
 		change(&c)
@@ -230,20 +238,23 @@ func BenchmarkNext(b *testing.B) {
 	_ = op
 }
 
-// What Operations tells of args is what the operations and the probes carry.
+// What Operations tells of entities and args is what the operations and the
+// probes carry.
 func TestOperations(t *testing.T) {
 	for _, name := range WorkloadNames() {
 		entity, ops := Operations(name)
-		fields := map[string][]string{}
+		want := map[string]Operation{}
+		mix := map[string]int{}
 		reads := false
 		for _, op := range ops {
-			fields[op.Name] = op.Fields
-			reads = reads || op.Name == "get" && op.Fields == nil
+			want[op.Name] = op
+			mix[op.Name] = 1
+			reads = reads || op.Fields == nil
 		}
-		if !reads {
-			t.Errorf("%s: no get without args", name)
+		if !reads || name == "register" && want["get"].Name == "" {
+			t.Errorf("%s: no read without args: %v", name, ops)
 		}
-		check := func(entityGot, op string, args []byte) {
+		check := func(entity, op string, args []byte) {
 			t.Helper()
 			var got map[string]any
 			if len(args) > 0 {
@@ -251,12 +262,12 @@ func TestOperations(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			want, ok := fields[op]
-			if keys := slices.Sorted(maps.Keys(got)); !ok || entityGot != entity || !slices.Equal(keys, slices.Sorted(slices.Values(want))) {
-				t.Errorf("%s: %s %s carries %v, Operations says %v", name, entityGot, op, keys, want)
+			told, ok := want[op]
+			if keys := slices.Sorted(maps.Keys(got)); !ok || entity != told.Entity || !slices.Equal(keys, slices.Sorted(slices.Values(told.Fields))) {
+				t.Errorf("%s: %s %s carries %v, Operations says %+v", name, entity, op, keys, told)
 			}
 		}
-		w, err := NewWorkload(WorkloadConfig{Name: name, Keys: 10, Seed: 1})
+		w, err := NewWorkload(WorkloadConfig{Name: name, Keys: 10, Seed: 1, Mix: mix})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +280,79 @@ func TestOperations(t *testing.T) {
 		if len(seen) != len(ops) {
 			t.Errorf("%s: of %d operations only %v were sent", name, len(ops), seen)
 		}
-		op, args := services[name].probe(3)
-		check(entity, op, args)
+		for n := range int64(100) {
+			op, args := services[name].probe.make(n)
+			check(entity, op, args)
+			if !want[op].Probe {
+				t.Errorf("%s: the prober sends %s, Operations does not say so", name, op)
+			}
+		}
+	}
+}
+
+// TestLedger: transfers are between different accounts, whose generations count
+// what transfers write there, and the accounts are what was touched.
+func TestLedger(t *testing.T) {
+	for _, keys := range []int{2, 5} {
+		w := newTestWorkload(t, WorkloadConfig{Name: "ledger", Keys: keys, Zipf: 0.99, Seed: 3})
+		writes, payees := map[string]int{}, map[string]int{}
+		var order []EntityKey
+		touch := func(key string, n int) {
+			if _, ok := writes[key]; !ok {
+				order = append(order, EntityKey{"account", key})
+			}
+			if writes[key] += n; writes[key] > generationWrites {
+				t.Fatalf("%d keys: %s has %d writes", keys, key, writes[key])
+			}
+		}
+		for range 20_000 {
+			entity, hot := w.Hottest()
+			op := w.Next()
+			if strings.HasPrefix(op.Key, "account-1.") && op.Key != hot || entity != "account" {
+				t.Fatalf("%d keys: hottest was %s/%s, next op on it is on %s", keys, entity, hot, op.Key)
+			}
+			if op.Name == "get" {
+				touch(op.Key, 0)
+			}
+			for _, e := range model.Derived(op.Entity, op.Key, op.Name, op.Args, "id") {
+				touch(e.Key, 1)
+				if e.Name == "credit" {
+					payees[strings.TrimRight(e.Key, "0123456789")]++
+				}
+			}
+		}
+		if got := w.Touched(); !reflect.DeepEqual(got, order) {
+			t.Errorf("%d keys: touched %v\nwant %v", keys, got, order)
+		}
+		if len(order) < 3*keys || len(payees) != keys {
+			t.Errorf("%d keys: %d generations, money goes to %v", keys, len(order), payees)
+		}
+		for rank := range keys {
+			for g := 1; ; g++ {
+				key := fmt.Sprintf("account-%d.%d", rank+1, g)
+				if _, more := writes[fmt.Sprintf("account-%d.%d", rank+1, g+1)]; !more {
+					break
+				}
+				if writes[key] < generationWrites-1 {
+					t.Errorf("%d keys: %s retired after %d writes", keys, key, writes[key])
+				}
+			}
+		}
+	}
+}
+
+// Reports of a device are numbered upwards, so that all that arrive in order
+// are accepted.
+func TestTwinAcceptsReportsInOrder(t *testing.T) {
+	w := newTestWorkload(t, WorkloadConfig{Name: "device-twin", Keys: 3, Seed: 2})
+	twins := map[string]model.State{}
+	for range 2000 {
+		op := w.Next()
+		if twins[op.Key] == nil {
+			twins[op.Key], _ = model.For("twin")
+		}
+		if _, wrote, err := twins[op.Key].Apply(op.Name, op.Args, ""); err != nil || wrote != (op.Name == "report") {
+			t.Fatalf("%+v: wrote %v, %v", op, wrote, err)
+		}
 	}
 }

@@ -51,7 +51,7 @@ type Load struct {
 
 // Workload says which operations are sent to which keys.
 type Workload struct {
-	Name string         // "shopping-cart", "counter" or "register"
+	Name string         // one of loadgen.WorkloadNames
 	Keys int            // number of live keys
 	Zipf float64        // exponent of the popularity of keys; 0 is uniform
 	Mix  map[string]int // operation -> weight

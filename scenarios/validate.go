@@ -15,7 +15,7 @@ import (
 var bugs = []string{"ack-before-journal", "no-fence", "double-apply", "dirty-read"}
 
 // violationKinds are the kinds of violation the witness audit tells apart.
-var violationKinds = []string{"duplicated", "lost", "phantom", "dirty-read", "wrong-result", "stale-read", "reordered", "future-read"}
+var violationKinds = []string{"duplicated", "lost", "phantom", "dirty-read", "wrong-result", "stale-read", "reordered", "future-read", "half-applied", "missed-deadline"}
 
 // contradictions reports fields that are fine alone and impossible together.
 func (p *parser) contradictions(s *Scenario) {

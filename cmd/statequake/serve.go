@@ -86,6 +86,7 @@ hands its shards over before it ends.`,
 	f.StringVar(&cfg.Name, "node", "n1", "name of this node")
 	f.StringVar(&cfg.Dir, "data", "data", "data directory")
 	f.StringVar(&members, "members", "n1=127.0.0.1:7001/127.0.0.1:7101", "all nodes: NAME=API_ADDRESS/STORE_ADDRESS, separated by commas")
+	f.StringVar(&cfg.Store, "store", "etcd", "where state is kept, the same on every node: etcd (embedded in the nodes) or postgres://USER:PASSWORD@HOST:PORT/DATABASE; ?schema=NAME names the cluster's schema there")
 	f.StringVar(&ack, "ack", "durable", "when a command is acknowledged: durable (a majority has fsynced it) or memory")
 	f.DurationVar(&cfg.Window, "window", 500*time.Millisecond, "with --ack memory: oldest unflushed command with which it still acknowledges early")
 	f.IntVar(&cfg.Shards, "shards", 16, "number of shards; the same for the life of the data")

@@ -42,7 +42,7 @@ type cartItem struct {
 	Quantity int64  `json:"quantity"`
 }
 
-func (c cart) Apply(op string, args json.RawMessage) (json.RawMessage, bool, error) {
+func (c cart) Apply(op string, args json.RawMessage, _ string) (json.RawMessage, bool, error) {
 	switch op {
 	case "add":
 		return c.add(args)

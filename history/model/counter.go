@@ -18,7 +18,7 @@ type counterResult struct {
 	Value int64 `json:"value"`
 }
 
-func (c *counter) Apply(op string, args json.RawMessage) (json.RawMessage, bool, error) {
+func (c *counter) Apply(op string, args json.RawMessage, _ string) (json.RawMessage, bool, error) {
 	switch op {
 	case "add":
 		var in struct {

@@ -15,12 +15,13 @@ import (
 // Implementations are not safe for
 // concurrent use.
 type State interface {
-	// Apply runs one operation and changes the state accordingly. The result
+	// Apply runs one operation and changes the state accordingly; id is the
+	// operation's own, which some states keep. The result
 	// is what a correct system answers, as JSON. wrote is true if the operation
 	// was accepted as a write and so belongs into the entity's witness; reads
 	// and business rejections (a result with a "rejected" member) leave the
 	// state as it was. An error means that no correct client sends this.
-	Apply(op string, args json.RawMessage) (result json.RawMessage, wrote bool, err error)
+	Apply(op string, args json.RawMessage, id string) (result json.RawMessage, wrote bool, err error)
 	// Clone returns an independent copy.
 	Clone() State
 	// Fingerprint is equal for equal states and only for those.
@@ -32,10 +33,16 @@ var entities = map[string]func() State{
 	"counter":  func() State { return new(counter) },
 	"register": func() State { return new(register) },
 	"cart":     func() State { return make(cart) },
+	"account":  func() State { return newAccount() },
+	"twin":     func() State { return new(twin) },
+	"board":    func() State { return make(board) },
+	"playback": func() State { return new(playback) },
+	"approval": func() State { return newApproval() },
 }
 
 // For returns a fresh state of the named entity type ("counter", "register",
-// "cart") and whether there is a model of it.
+// "cart", "account", "twin", "board", "playback", "approval") and whether there
+// is a model of it. An action has none.
 func For(entity string) (State, bool) {
 	newState, ok := entities[entity]
 	if !ok {

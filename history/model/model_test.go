@@ -30,7 +30,8 @@ func TestFor(t *testing.T) {
 	}
 }
 
-// TestApply runs each list of operations on a fresh entity. w marks a write.
+// TestApply runs each list of operations on a fresh entity. w marks a write. An
+// operation's id follows its name after a #, where it matters.
 func TestApply(t *testing.T) {
 	type step struct{ op, args, want string }
 	for _, test := range []struct {
@@ -100,11 +101,93 @@ func TestApply(t *testing.T) {
 			{"remove", `{"item":"apple"}`, `w {"items":0}`},
 			{"get", `{}`, `{"items":[]}`},
 		}},
+		{"account", []step{
+			{"get", `{}`, `{"balance":1000,"pending":0}`},
+			{"debit#a/1", `{"to":"x","amount":400}`, `w {"balance":600,"pending":1}`},
+			{"debit#b/1", `{"to":"x","amount":601}`, `{"rejected":"insufficient funds"}`},
+			{"settle", `{"transfer":"b"}`, `{"rejected":"no such transfer"}`},
+			{"debit#c/1", `{"to":"y","amount":600}`, `w {"balance":0,"pending":2}`},
+			{"debit#d/1", `{"to":"y","amount":1}`, `{"rejected":"insufficient funds"}`},
+			{"credit", `{"amount":7}`, `w {"balance":7}`},
+			{"get", `{}`, `{"balance":7,"pending":2}`},
+			{"settle", `{"transfer":"a/1"}`, `{"rejected":"no such transfer"}`},
+			{"settle", `{"transfer":"a"}`, `w {"pending":1}`},
+			{"settle", `{"transfer":"a"}`, `{"rejected":"no such transfer"}`},
+			{"settle", `{"transfer":"c"}`, `w {"pending":0}`},
+			{"debit", `{"amount":1}`, `error account debit: args: to is missing`},
+			{"debit", `{"to":"x"}`, `error account debit: args: amount is missing`},
+			{"debit", `{"to":"x","amount":0}`, `error account debit: args: amount: 0 is less than 1`},
+			{"credit", `{"amount":-1}`, `error account credit: args: amount: -1 is less than 1`},
+			{"credit", `{"amount":9223372036854775807}`, `error account credit: args: amount: 7 + 9223372036854775807 is beyond 64 bits`},
+			{"settle", `{}`, `error account settle: args: transfer is missing`},
+			{"run", `{}`, `error account: unknown operation "run"; have debit, credit, settle, get`},
+			{"get", ``, `{"balance":7,"pending":0}`},
+		}},
+		{"twin", []step{
+			{"get", `{}`, `{"seq":0,"value":0}`},
+			{"report", `{"seq":3,"value":-9}`, `w {"seq":3}`},
+			{"report", `{"seq":3,"value":1}`, `{"rejected":"stale"}`},
+			{"report", `{"seq":2,"value":1}`, `{"rejected":"stale"}`},
+			{"get", `{}`, `{"seq":3,"value":-9}`},
+			{"report", `{"seq":4,"value":0}`, `w {"seq":4}`},
+			{"report", `{"seq":0,"value":0}`, `error twin report: args: seq: 0 is less than 1`},
+			{"report", `{"seq":5}`, `error twin report: args: value is missing`},
+			{"report", `{"value":5}`, `error twin report: args: seq is missing`},
+			{"set", `{}`, `error twin: unknown operation "set"; have report, get`},
+			{"get", `{}`, `{"seq":4,"value":0}`},
+		}},
+		{"board", []step{
+			{"top", `{}`, `{"top":[]}`},
+			{"submit", `{"player":"b","score":0}`, `w {"best":0,"rank":1}`},
+			{"submit", `{"player":"c","score":5}`, `w {"best":5,"rank":1}`},
+			{"submit", `{"player":"a","score":5}`, `w {"best":5,"rank":1}`},
+			{"submit", `{"player":"b","score":3}`, `w {"best":3,"rank":3}`},
+			{"submit", `{"player":"c","score":4}`, `w {"best":5,"rank":1}`},
+			{"top", `{}`, `{"top":[{"player":"a","score":5},{"player":"c","score":5},{"player":"b","score":3}]}`},
+			{"submit", `{"player":"d","score":-1}`, `error board submit: args: score: -1 is less than 0`},
+			{"submit", `{"score":1}`, `error board submit: args: player is missing`},
+			{"submit", `{"player":"d"}`, `error board submit: args: score is missing`},
+			{"get", `{}`, `error board: unknown operation "get"; have submit, top`},
+		}},
+		{"playback", []step{
+			{"get", `{}`, `{"position":0,"device":""}`},
+			{"seek", `{"position":7,"device":"tv"}`, `w {"position":7,"device":"tv"}`},
+			{"seek", `{"position":0,"device":""}`, `w {"position":0,"device":""}`},
+			{"seek", `{"position":-1,"device":"tv"}`, `error playback seek: args: position: -1 is less than 0`},
+			{"seek", `{"position":1}`, `error playback seek: args: device is missing`},
+			{"seek", `{"device":"tv"}`, `error playback seek: args: position is missing`},
+			{"play", `{}`, `error playback: unknown operation "play"; have seek, get`},
+			{"get", `{}`, `{"position":0,"device":""}`},
+		}},
+		{"approval", []step{
+			{"get", `{}`, `{"state":"none","round":0,"by":""}`},
+			{"approve", `{"by":"u"}`, `{"rejected":"not pending"}`},
+			{"expire", `{}`, `{"rejected":"not pending"}`},
+			{"submit", `{"by":"u","deadline_ms":1}`, `w {"state":"pending","round":1}`},
+			{"submit", `{"by":"v","deadline_ms":1}`, `{"rejected":"already pending"}`},
+			{"approve", `{"by":"u"}`, `{"rejected":"own request"}`},
+			{"reject", `{"by":"u"}`, `{"rejected":"own request"}`},
+			{"get", `{}`, `{"state":"pending","round":1,"by":"u"}`},
+			{"reject", `{"by":"v"}`, `w {"state":"rejected","round":1}`},
+			{"reject", `{"by":"v"}`, `{"rejected":"not pending"}`},
+			{"submit", `{"by":"v","deadline_ms":9}`, `w {"state":"pending","round":2}`},
+			{"expire", ``, `w {"state":"expired","round":2}`},
+			{"approve", `{"by":"u"}`, `{"rejected":"not pending"}`},
+			{"get", `{}`, `{"state":"expired","round":2,"by":"v"}`},
+			{"submit", `{"by":"u","deadline_ms":9}`, `w {"state":"pending","round":3}`},
+			{"approve", `{"by":"v"}`, `w {"state":"approved","round":3}`},
+			{"submit", `{"by":"u","deadline_ms":0}`, `error approval submit: args: deadline_ms: 0 is less than 1`},
+			{"submit", `{"deadline_ms":1}`, `error approval submit: args: by is missing`},
+			{"approve", `{}`, `error approval approve: args: by is missing`},
+			{"cancel", `{}`, `error approval: unknown operation "cancel"; have submit, approve, reject, expire, get`},
+			{"get", `{}`, `{"state":"approved","round":3,"by":"u"}`},
+		}},
 	} {
 		state := fresh(t, test.entity)
 		for _, step := range test.steps {
 			before := state.Fingerprint()
-			result, wrote, err := state.Apply(step.op, json.RawMessage(step.args))
+			op, id, _ := strings.Cut(step.op, "#")
+			result, wrote, err := state.Apply(op, json.RawMessage(step.args), id)
 			got := string(result)
 			switch {
 			case err != nil:
@@ -122,48 +205,90 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// step is one operation of a program.
+type step struct {
+	op, args, id string
+}
+
 // program draws operations that correct clients send, from few values, so that
 // they meet.
-func program(entity string) *rapid.Generator[[][2]string] {
+func program(entity string) *rapid.Generator[[]step] {
 	quoted := rapid.Map(rapid.SampledFrom([]string{"", "a", "b", "null", "\"", "é<"}), func(s string) string {
 		b, _ := json.Marshal(s)
 		return string(b)
 	})
-	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) [2]string {
-		switch op := rapid.SampledFrom(map[string][]string{
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+		op := rapid.SampledFrom(map[string][]string{
 			"counter": {"add", "get"}, "register": {"set", "get"}, "cart": {"add", "add", "remove", "get"},
-		}[entity]).Draw(t, "op"); {
-		case op == "get":
-			return [2]string{op, `{}`}
-		case entity == "counter":
-			return [2]string{op, fmt.Sprintf(`{"n":%d}`, rapid.IntRange(-2, 2).Draw(t, "n"))}
-		case entity == "register":
-			return [2]string{op, fmt.Sprintf(`{"value":%s}`, quoted.Draw(t, "value"))}
-		case op == "remove":
-			return [2]string{op, fmt.Sprintf(`{"item":%s}`, quoted.Draw(t, "item"))}
-		default:
-			return [2]string{op, fmt.Sprintf(`{"item":%s,"quantity":%d}`, quoted.Draw(t, "item"), rapid.IntRange(1, 101).Draw(t, "quantity"))}
+			"account": {"debit", "credit", "settle", "get"}, "twin": {"report", "get"}, "board": {"submit", "top"},
+			"playback": {"seek", "get"}, "approval": {"submit", "approve", "reject", "expire", "get"},
+		}[entity]).Draw(t, "op")
+		text := func() string { return quoted.Draw(t, "text") }
+		number := func(least, most int) int { return rapid.IntRange(least, most).Draw(t, "number") }
+		args := `{}`
+		switch entity + " " + op {
+		case "counter add":
+			args = fmt.Sprintf(`{"n":%d}`, number(-2, 2))
+		case "register set":
+			args = fmt.Sprintf(`{"value":%s}`, text())
+		case "cart add":
+			args = fmt.Sprintf(`{"item":%s,"quantity":%d}`, text(), number(1, 101))
+		case "cart remove":
+			args = fmt.Sprintf(`{"item":%s}`, text())
+		case "account debit":
+			args = fmt.Sprintf(`{"to":%s,"amount":%d}`, text(), rapid.SampledFrom([]int{1, 2, 900}).Draw(t, "amount"))
+		case "account credit":
+			args = fmt.Sprintf(`{"amount":%d}`, number(1, 2))
+		case "account settle":
+			args = fmt.Sprintf(`{"transfer":"t%d"}`, number(0, transfers-1))
+		case "twin report":
+			args = fmt.Sprintf(`{"seq":%d,"value":%d}`, number(1, 5), number(-1, 1))
+		case "board submit":
+			args = fmt.Sprintf(`{"player":%s,"score":%d}`, text(), number(0, 3))
+		case "playback seek":
+			args = fmt.Sprintf(`{"position":%d,"device":%s}`, number(0, 2), text())
+		case "approval submit":
+			args = fmt.Sprintf(`{"by":%s,"deadline_ms":%d}`, text(), number(1, 2))
+		case "approval approve", "approval reject":
+			args = fmt.Sprintf(`{"by":%s}`, text())
 		}
+		return step{op, args, fmt.Sprintf("t%d/1", number(0, transfers-1))}
 	}), 0, 12)
 }
 
-func run(t *rapid.T, state State, ops [][2]string) {
+// transfers is how many transfers the programs of accounts know.
+const transfers = 3
+
+func run(t *rapid.T, state State, ops []step) {
 	t.Helper()
-	for _, op := range ops {
-		if _, _, err := state.Apply(op[0], json.RawMessage(op[1])); err != nil {
-			t.Fatalf("%v: %v", op, err)
+	for _, s := range ops {
+		if _, _, err := state.Apply(s.op, json.RawMessage(s.args), s.id); err != nil {
+			t.Fatalf("%v: %v", s, err)
 		}
 	}
 }
 
-// seen is all that a client can learn about a state.
-func seen(t *rapid.T, state State) string {
+// seen is all that clients can learn about a state.
+func seen(t *rapid.T, entity string, state State) string {
 	t.Helper()
-	result, _, err := state.Apply("get", nil)
-	if err != nil {
-		t.Fatal(err)
+	learn := func(op, args string) string {
+		result, _, err := state.Clone().Apply(op, json.RawMessage(args), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(result)
 	}
-	return string(result)
+	switch entity {
+	case "board":
+		return learn("top", "")
+	case "account":
+		all := learn("get", "")
+		for n := range transfers {
+			all += learn("settle", fmt.Sprintf(`{"transfer":"t%d"}`, n))
+		}
+		return all
+	}
+	return learn("get", "")
 }
 
 func TestCloneAndFingerprint(t *testing.T) {
@@ -196,8 +321,8 @@ func TestCloneAndFingerprint(t *testing.T) {
 			}
 
 			// Fingerprints are equal for states that look equal, and for no others.
-			if (clone.Fingerprint() == state.Fingerprint()) != (seen(t, clone) == seen(t, state)) {
-				t.Fatalf("fingerprints %s and %s of %s and %s", clone.Fingerprint(), state.Fingerprint(), seen(t, clone), seen(t, state))
+			if (clone.Fingerprint() == state.Fingerprint()) != (seen(t, entity, clone) == seen(t, entity, state)) {
+				t.Fatalf("fingerprints %s and %s of %s and %s", clone.Fingerprint(), state.Fingerprint(), seen(t, entity, clone), seen(t, entity, state))
 			}
 		}))
 	}

@@ -18,7 +18,7 @@ type registerValue struct {
 	Value *string `json:"value"`
 }
 
-func (r *register) Apply(op string, args json.RawMessage) (json.RawMessage, bool, error) {
+func (r *register) Apply(op string, args json.RawMessage, _ string) (json.RawMessage, bool, error) {
 	switch op {
 	case "set":
 		var in registerValue

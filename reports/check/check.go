@@ -36,6 +36,8 @@ const (
 	Reordered       = "reordered"        // a write was applied before one that had been acknowledged earlier
 	FutureRead      = "future-read"      // a read saw a write that was not sent yet
 	NotLinearizable = "not-linearizable" // no order explains the results
+	HalfApplied     = "half-applied"     // of what an action does together only a part was done
+	MissedDeadline  = "missed-deadline"  // a timer that was due did not fire
 )
 
 // At most so many violations of one kind are listed, for one key and in one
@@ -112,8 +114,13 @@ func Run(run *history.Run, opt Options) []Result {
 	}
 	ix := newIndex(run)
 	results := []Result{identity(run, ix)}
+	whole, causes := expand(run)
 	if opt.Witness || opt.Ack != Durable {
-		results = append(results, witness(run, ix, opt))
+		at := ix
+		if len(causes.all) > 0 {
+			at = newIndex(whole)
+		}
+		results = append(results, witness(whole, at, opt, causes))
 	}
 	if opt.Ack != Durable {
 		return results
@@ -122,7 +129,7 @@ func Run(run *history.Run, opt Options) []Result {
 	if listed {
 		results = append(results, r)
 	}
-	if r, ok := porcupineCheck(run, ix, opt, decided); ok {
+	if r, ok := porcupineCheck(run, ix, opt, decided, causes.keys); ok {
 		results = append(results, r)
 	}
 	return results

@@ -201,7 +201,7 @@ func busyRun(ops, keys int) *history.Run {
 			ids[k] = append(ids[k], op.ID)
 			digests[k] = history.NextDigest(digests[k], op.ID)
 		}
-		op.Result, _, _ = states[k].Apply(op.Name, op.Args)
+		op.Result, _, _ = states[k].Apply(op.Name, op.Args, op.ID)
 		op.Version, op.Digest = int64(len(ids[k])), digests[k]
 		run.Ops = append(run.Ops, op)
 	}
@@ -223,7 +223,8 @@ func BenchmarkWitness(b *testing.B) {
 	for _, ack := range []string{Durable, Memory} {
 		b.Run(ack, func(b *testing.B) {
 			for b.Loop() {
-				r := witness(run, newIndex(run), Options{Ack: ack, Window: time.Second, Witness: true})
+				whole, c := expand(run)
+				r := witness(whole, newIndex(whole), Options{Ack: ack, Window: time.Second, Witness: true}, c)
 				if r.Verdict != Pass || r.Ops != len(run.Ops) {
 					b.Fatalf("%s, %d ops", r.Verdict, r.Ops)
 				}

@@ -73,7 +73,7 @@ func (k *key) observations() []observation {
 	}
 	for _, i := range k.ops {
 		if op := &k.run.Ops[i]; k.pos[i] > 0 && (op.Outcome == history.Info || sentAgain(op)) {
-			obs = append(obs, observation{op: op, point: point{pos: int64(k.pos[i])}, sent: op.Sent, returned: never})
+			obs = append(obs, observation{op: op, point: point{pos: int64(k.pos[i])}, sent: op.Sent, returned: k.doneBy(i)})
 		}
 	}
 	return obs

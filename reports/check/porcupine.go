@@ -22,19 +22,20 @@ const perKeyShare = 10
 
 // porcupineCheck asks Porcupine whether any order explains the results of a
 // key, without a look at versions, digests or the audit of a witness. On the
-// keys in decided, and on all keys beside a witness, it is a second opinion. It
-// returns false if the check is not to be listed.
-func porcupineCheck(run *history.Run, ix *index, opt Options, decided map[entityKey]bool) (Result, bool) {
+// keys in decided, and on all keys beside a witness, it is a second opinion. Keys in
+// caused are not judged: some of their writes are in nobody's record. It returns
+// false if the check is not to be listed.
+func porcupineCheck(run *history.Run, ix *index, opt Options, decided, caused map[entityKey]bool) (Result, bool) {
 	r := Result{Name: "porcupine"}
 	f := findings{perKind: listedInAll}
 	var keys []keyOps
-	var skipped []entityKey
+	var skipped, aside []entityKey
 	// alone tells the keys on which nothing else gives a verdict.
 	alone := func(k entityKey) bool { return !opt.Witness && !decided[k] }
 	if run.Footer == nil {
 		f.addNote(note{blocks: true, text: tornText})
 	} else {
-		keys, skipped = smallKeys(run, ix, opt)
+		keys, skipped, aside = smallKeys(run, ix, opt, caused)
 	}
 	deadline := time.Now().Add(opt.PorcupineTime)
 	for _, h := range keys {
@@ -61,6 +62,9 @@ func porcupineCheck(run *history.Run, ix *index, opt Options, decided map[entity
 	for _, k := range skipped {
 		f.addNote(note{blocks: alone(k), n: 1, text: fmt.Sprintf("keys without a model, or with more than %d operations, too many for this check", opt.PorcupineMaxOps)})
 	}
+	for _, k := range aside {
+		f.addNote(note{blocks: alone(k), n: 1, text: "keys with calls of actions or commands of timers, which this check cannot place, and actions"})
+	}
 	if run.Footer != nil && !opt.Witness {
 		unreadKeys(run, ix, decided, &f)
 	}
@@ -79,7 +83,7 @@ func porcupineCheck(run *history.Run, ix *index, opt Options, decided map[entity
 func unreadKeys(run *history.Run, ix *index, decided map[entityKey]bool, f *findings) {
 	for i := range ix.keys {
 		h := &ix.keys[i]
-		if !decided[h.entityKey] && touched(run, h) && !readBack(run, h) {
+		if !decided[h.entityKey] && !model.Action(h.entity) && touched(run, h) && !readBack(run, h) {
 			f.note(true, h.entityKey, 0, unreadText)
 		}
 	}
@@ -87,8 +91,9 @@ func unreadKeys(run *history.Run, ix *index, decided map[entityKey]bool, f *find
 
 // smallKeys returns the keys that Porcupine can be expected to decide, the
 // smallest first, with the operations that matter, and the other keys with
-// acknowledged operations. Without a witness the audit's reads matter too.
-func smallKeys(run *history.Run, ix *index, opt Options) (keys []keyOps, skipped []entityKey) {
+// acknowledged operations: skipped ones, and ones to set aside since operations
+// elsewhere, or timers, write to them. Without a witness the audit's reads matter too.
+func smallKeys(run *history.Run, ix *index, opt Options, caused map[entityKey]bool) (keys []keyOps, skipped, aside []entityKey) {
 	for _, h := range ix.keys {
 		_, modelled := model.For(h.entity)
 		small := keyOps{entityKey: h.entityKey}
@@ -103,6 +108,8 @@ func smallKeys(run *history.Run, ix *index, opt Options) (keys []keyOps, skipped
 		}
 		switch {
 		case !acknowledged:
+		case caused[h.entityKey] || model.Action(h.entity):
+			aside = append(aside, h.entityKey)
 		case !modelled || len(small.ops) > opt.PorcupineMaxOps:
 			skipped = append(skipped, h.entityKey)
 		default:
@@ -110,7 +117,7 @@ func smallKeys(run *history.Run, ix *index, opt Options) (keys []keyOps, skipped
 		}
 	}
 	slices.SortStableFunc(keys, func(a, b keyOps) int { return cmp.Compare(len(a.ops), len(b.ops)) })
-	return keys, skipped
+	return keys, skipped, aside
 }
 
 // linearizable asks whether one entity's operations are, by what was answered
@@ -156,7 +163,7 @@ func sequential(entity string, refused *atomic.Bool) porcupine.Model {
 		Step: func(state, input, output any) (bool, any) {
 			op := input.(*history.Op)
 			next := state.(folded).Clone()
-			result, wrote, err := next.Apply(op.Name, op.Args)
+			result, wrote, err := next.Apply(op.Name, op.Args, op.ID)
 			if err != nil {
 				refused.Store(true)
 				return true, state

@@ -133,7 +133,7 @@ func (g *generator) execute(e execution, state model.State) {
 // execute applies op to a state with the given witness and fills in its reply,
 // which only ok operations keep.
 func execute(op *history.Op, state model.State, ids []string) []string {
-	result, wrote, err := state.Apply(op.Name, op.Args)
+	result, wrote, err := state.Apply(op.Name, op.Args, op.ID)
 	if err != nil {
 		panic(err)
 	}
@@ -296,7 +296,7 @@ func oracle(run *history.Run) porcupine.CheckResult {
 				return err == nil && digest == s.digest && op.Digest == digest && op.Version == s.version && len(ids) == int(s.version), state
 			}
 			st := s.Clone()
-			result, wrote, err := st.Apply(op.Name, op.Args)
+			result, wrote, err := st.Apply(op.Name, op.Args, op.ID)
 			if err != nil {
 				return false, state
 			}

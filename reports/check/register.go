@@ -129,7 +129,7 @@ func newRegister(run *history.Run, h *keyOps, whole bool) *register {
 		if op.Name == witnessOp {
 			continue
 		}
-		want, wrote, err := state.Apply(op.Name, op.Args)
+		want, wrote, err := state.Apply(op.Name, op.Args, op.ID)
 		certain := op.Outcome == history.Fail || op.Outcome == history.Unsent
 		switch {
 		case err != nil && certain:

@@ -43,6 +43,9 @@ func (k *key) results() {
 	unjudged, apart := 0, 0
 	var branches []branch // other states at version v
 	for v := int64(0); ; v++ {
+		if v == int64(len(k.ids)) && known {
+			k.end = state
+		}
 		for ; len(seen) > 0 && seen[0].op.Version == v; seen = seen[1:] {
 			r := seen[0]
 			if r.same {
@@ -119,7 +122,7 @@ func (k *key) readResult(state model.State, r *reply) {
 	if k.class(r.op) != reads {
 		state = state.Clone()
 	}
-	want, _, err := state.Apply(r.op.Name, r.op.Args)
+	want, _, err := state.Apply(r.op.Name, r.op.Args, r.op.ID)
 	if err != nil {
 		k.note(true, k.entityKey, 1, "acknowledged operations that the model of the entity type refuses")
 		return
@@ -133,7 +136,7 @@ func (k *key) readResult(state model.State, r *reply) {
 // reports whether the model took the operation as a write; if not, where says
 // what S has to do with it.
 func (k *key) writeResult(state model.State, op *history.Op, r *reply, where string) bool {
-	want, wrote, err := state.Apply(op.Name, op.Args)
+	want, wrote, err := state.Apply(op.Name, op.Args, op.ID)
 	if err != nil {
 		k.note(true, k.entityKey, 1, "applied operations that the model of the entity type refuses")
 		return false

@@ -26,9 +26,10 @@ const (
 
 // auditor judges every key of a run by what its witness says at the end.
 type auditor struct {
-	run *history.Run
-	ix  *index
-	opt Options
+	run    *history.Run // with caused operations at the end of Ops
+	ix     *index
+	opt    Options
+	causes *causes
 
 	classes map[entityKey]class // by entity and operation name
 	applied map[entityKey]bool  // entity and name of what witnesses hold, for entities without a model
@@ -43,11 +44,11 @@ type truth struct {
 	digests []string // digests[v] is that of ids[:v]
 }
 
-func witness(run *history.Run, ix *index, opt Options) Result {
+func witness(run *history.Run, ix *index, opt Options, c *causes) Result {
 	r := Result{Name: "witness"}
 	all := findings{perKind: listedInAll}
 	w := &auditor{
-		run: run, ix: ix, opt: opt,
+		run: run, ix: ix, opt: opt, causes: c,
 		classes: map[entityKey]class{},
 		applied: map[entityKey]bool{},
 		pos:     make([]int32, len(run.Ops)),
@@ -60,8 +61,11 @@ func witness(run *history.Run, ix *index, opt Options) Result {
 	default:
 		truths := make([]*truth, len(ix.keys))
 		for i := range ix.keys {
-			truths[i] = w.truth(&ix.keys[i], &all)
+			if !model.Action(ix.keys[i].entity) {
+				truths[i] = w.truth(&ix.keys[i], &all)
+			}
 		}
+		keys := map[entityKey]*key{}
 		for i := range ix.keys {
 			k := w.newKey(&ix.keys[i], truths[i])
 			if k == nil {
@@ -71,7 +75,9 @@ func witness(run *history.Run, ix *index, opt Options) Result {
 			r.Keys++
 			r.Ops += len(k.replies)
 			all.merge(&k.findings)
+			keys[k.entityKey] = k
 		}
+		r.Ops += w.judgeCauses(keys, &all)
 		if r.Ops == 0 {
 			all.addNote(note{blocks: true, text: "no acknowledged operation could be judged"})
 		}
@@ -181,7 +187,7 @@ func (w *auditor) class(op *history.Op) class {
 		w.classes[name] = unmodelled
 		return unmodelled
 	}
-	result, wrote, err := state.Apply(op.Name, op.Args)
+	result, wrote, err := state.Apply(op.Name, op.Args, op.ID)
 	switch {
 	case err != nil:
 		return unmodelled // these arguments; others of the same name may be fine
@@ -200,7 +206,9 @@ type key struct {
 	truth
 	findings
 	replies []reply
-	at      []*reply // by position in S: the reply to the operation there, if it is ok
+	at      []*reply        // by position in S: the reply to the operation there, if it is ok
+	end     model.State     // after all of S, nil if it is not known
+	known   []time.Duration // by position in S: see knownBy
 }
 
 // reply is an acknowledged operation.

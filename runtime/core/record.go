@@ -2,7 +2,6 @@ package core
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"statequake/runtime/entity"
 )
@@ -15,7 +14,8 @@ type ID struct {
 
 // Record is one command that was decided on, as the journal holds it. A
 // rejected command has a record without an event, so that a retry of it after
-// a failover is answered alike.
+// a failover is answered alike. A record without an Op is of timers alone: one
+// that fired elsewhere is taken off.
 type Record struct {
 	Pos     int64           `json:"pos"` // position in the shard, from 1, without gaps
 	ID      ID              `json:"id"`
@@ -24,6 +24,19 @@ type Record struct {
 	Result  json.RawMessage `json:"result"`
 	Version int64           `json:"version"`
 	Digest  string          `json:"digest"`
+	Timers  []TimerChange   `json:"timers,omitempty"` // of the entity, in order
+}
+
+// bytes is about what a record takes in the journal.
+func (r *Record) bytes() int {
+	n := 64 + len(r.ID.Type) + len(r.ID.Key) + len(r.Op) + len(r.Result) + len(r.Digest)
+	if r.Event != nil {
+		n += len(r.Event.Name) + len(r.Event.Data)
+	}
+	for _, t := range r.Timers {
+		n += t.bytes()
+	}
+	return n
 }
 
 // Group is what one flush makes durable for one shard: all of it or nothing.
@@ -55,16 +68,4 @@ type Answer struct {
 	Result  json.RawMessage `json:"result"`
 	Version int64           `json:"version"`
 	Digest  string          `json:"digest"`
-}
-
-// EncodeGroup and DecodeGroup are the journal's format.
-func EncodeGroup(g Group) ([]byte, error) { return json.Marshal(g) }
-
-// DecodeGroup reads what EncodeGroup wrote.
-func DecodeGroup(data []byte) (Group, error) {
-	var g Group
-	if err := json.Unmarshal(data, &g); err != nil {
-		return g, fmt.Errorf("journal group: %w", err)
-	}
-	return g, nil
 }

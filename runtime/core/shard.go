@@ -3,18 +3,12 @@ package core
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"statequake/runtime/entity"
 )
-
-// DedupeLimit is how many operations an entity remembers. A retry that comes
-// after that many later writes and rejections on its entity is executed again.
-const DedupeLimit = 1024
-
-// maxGroupRecords bounds one group, and with it one transaction of the store.
-const maxGroupRecords = 1000
 
 // Bugs are faults of the runtime that can be switched on to prove that a
 // checker finds them. Each one takes away all protection against one hazard.
@@ -32,7 +26,12 @@ type Config struct {
 	Memory bool          // acknowledge from memory, within Window
 	Window time.Duration // oldest unflushed record with which Memory still acknowledges
 	Lease  time.Duration // reads are served this long after the start of the last confirmation
+	Wall   int64         // the wall clock in ns since 1970 at instant zero, until the first Tick
 	Bugs   Bugs
+
+	MaxEntities int   // in memory, beyond which idle ones leave it; 0: any number
+	MaxBytes    int64 // likewise, estimated from snapshots and answers; 0: any number
+	Mailbox     int   // commands that may wait for one entity; 0: 256
 }
 
 // Command is one request for an entity. Ticket comes back with the reply.
@@ -44,10 +43,11 @@ type Command struct {
 	Args   json.RawMessage
 }
 
-// Reply answers a command. Err is ErrMoved or ErrLease if the command must be
-// tried again (elsewhere), *entity.UnknownCommandError or another error if it
-// made no sense; in the latter cases it had no effect. ErrMoved says nothing
-// about the effect: the same Op has to be used again.
+// Reply answers a command. Err is ErrMoved, ErrLease, ErrBusy or ErrFull if the
+// command must be tried again (elsewhere, later), *entity.UnknownCommandError,
+// ErrTooLarge or another error if it made no sense; in the latter cases it had
+// no effect. ErrMoved says nothing about the effect: the same Op has to be used
+// again.
 type Reply struct {
 	Ticket  any
 	Result  json.RawMessage
@@ -56,19 +56,24 @@ type Reply struct {
 	Err     error
 }
 
-// Output is what the caller has to do after an input: send replies, and read
-// entities from the store and hand them to Loaded.
-type Output struct {
-	Replies []Reply
-	Loads   []ID
+// Run is a command of a slow entity to decide on: call Entity.Handle(Command),
+// wherever and for however long, and hand the decision to Decided. Nothing else
+// changes the entity meanwhile.
+type Run struct {
+	ID      ID
+	Entity  entity.Entity
+	Command entity.Command
+	serial  int64
 }
 
-var (
-	// ErrMoved: this shard is not owned here any more.
-	ErrMoved = errors.New("the shard has moved")
-	// ErrLease: ownership was not confirmed recently enough to read.
-	ErrLease = errors.New("ownership is not confirmed")
-)
+// Output is what the caller has to do after an input.
+type Output struct {
+	Replies []Reply
+	Loads   []ID   // read their checkpoints and hand them to Loaded
+	Runs    []Run  // decide, and hand the decision to Decided
+	Fires   []Fire // send a timer's command, and tell Fired
+	Stores  []ID   // store checkpoints of them soon, then call Stored or StoreFailed
+}
 
 // Shard holds the entities of one shard for as long as its owner holds one
 // epoch.
@@ -78,6 +83,11 @@ type Shard struct {
 
 	entities map[ID]*live
 	tail     map[ID][]Record // recovered records of entities that are not loaded
+	recent   lru             // entities that are loaded
+	bytes    int64           // they take, about
+	storing  int             // of them are being stored to make room
+	timers   timers
+	wall     int64 // the wall clock at instant zero
 
 	nextSeq    int64    // of the group that gathers
 	nextPos    int64    // of the next record
@@ -88,6 +98,7 @@ type Shard struct {
 	gatherFrom time.Duration // when the first record of gathering was made
 	held       []heldReply   // by pos, not decreasing
 
+	runs      int64         // handed out
 	confirmed time.Duration // start of the last confirmation of the epoch
 	closed    bool          // takes no more commands
 	moved     bool          // the epoch is over
@@ -96,12 +107,25 @@ type Shard struct {
 
 // live is an entity in memory.
 type live struct {
+	id      ID
+	typ     entity.Type
 	state   entity.Entity // nil while it is being loaded
 	pos     int64         // last record applied
 	stored  int64         // pos of its latest checkpoint
-	answers map[string]Answer
-	order   []string // keys of answers, oldest first
+	answers dedupe
 	waiting []Command
+	busy    *Command // on which a slow handler is deciding
+	run     int64    // serial of that
+
+	encoded  int // bytes of its state when it was encoded last
+	since    int // bytes of its records since then
+	records  int // likewise
+	size     int64
+	storing  bool // to make room, or since it has changed often
+	newer    *live
+	older    *live
+	inRecent bool
+	wanted   bool // loaded to be encoded: must not leave before that
 }
 
 type heldReply struct {
@@ -112,14 +136,23 @@ type heldReply struct {
 // New recovers a shard from the head and the tail of its journal. confirmed
 // is an instant at or before which epoch was known to be the current one.
 func New(cfg Config, epoch int64, head Head, tail []Group, confirmed time.Duration) *Shard {
+	if cfg.Mailbox == 0 {
+		cfg.Mailbox = defaultMailbox
+	}
 	s := &Shard{
-		cfg: cfg, epoch: epoch, confirmed: confirmed,
-		entities: map[ID]*live{}, tail: map[ID][]Record{},
+		cfg: cfg, epoch: epoch, confirmed: confirmed, wall: cfg.Wall,
+		entities: map[ID]*live{}, tail: map[ID][]Record{}, timers: timers{set: map[timerKey]*armed{}},
 		nextSeq: head.Seq + 1, nextPos: head.Pos + 1,
 	}
 	for _, g := range tail {
+		if g.Seq <= head.Seq {
+			continue // was cut off; an attempt to write it came late
+		}
 		for _, r := range g.Records {
-			s.tail[r.ID] = append(s.tail[r.ID], r)
+			if r.Op != "" {
+				s.tail[r.ID] = append(s.tail[r.ID], r)
+			}
+			s.keep(r)
 			s.nextPos = r.Pos + 1
 		}
 		s.nextSeq = g.Seq + 1
@@ -131,41 +164,63 @@ func New(cfg Config, epoch int64, head Head, tail []Group, confirmed time.Durati
 // Epoch is the epoch that the shard was recovered for.
 func (s *Shard) Epoch() int64 { return s.epoch }
 
-// Submit runs a command, or queues it until its entity is loaded. now must not
-// be older than the arrival of the command: a read is linearized there.
+// Submit runs a command, or queues it until its entity is loaded and has
+// decided on those before. now must not be older than the arrival of the
+// command: a read is linearized there.
 func (s *Shard) Submit(now time.Duration, c Command) Output {
+	s.submit(now, c)
+	return s.take()
+}
+
+func (s *Shard) submit(now time.Duration, c Command) {
 	if s.moved || s.closed {
-		return Output{Replies: []Reply{{Ticket: c.Ticket, Err: ErrMoved}}}
+		s.answer(now, c, Reply{Err: ErrMoved})
+		return
 	}
 	e, ok := s.entities[c.ID]
-	if !ok {
-		e = &live{answers: map[string]Answer{}}
-		s.entities[c.ID] = e
-		s.out.Loads = append(s.out.Loads, c.ID)
-	}
-	if e.state == nil {
-		e.waiting = append(e.waiting, c)
-	} else {
+	switch {
+	case !ok && s.overfull():
+		s.answer(now, c, Reply{Err: ErrFull})
+	case !ok:
+		s.load(c.ID).waiting = []Command{c}
+	case e.state != nil && e.busy == nil:
 		s.run(now, e, c)
+		s.shrink()
+	case len(e.waiting) >= s.cfg.Mailbox:
+		s.answer(now, c, Reply{Err: ErrBusy})
+	default:
+		e.waiting = append(e.waiting, c)
 	}
-	return s.take()
+}
+
+func (s *Shard) load(id ID) *live {
+	e := &live{id: id, typ: s.cfg.Types[id.Type]}
+	s.entities[id] = e
+	s.out.Loads = append(s.out.Loads, id)
+	return e
 }
 
 // Loaded hands over the checkpoint of an entity, nil if the store has none.
 // The records of the journal's tail that are not in it are folded on top.
 func (s *Shard) Loaded(now time.Duration, id ID, c *Checkpoint) (Output, error) {
+	if p := s.page(id); p != nil {
+		return s.take(), s.loadedPage(p, c)
+	}
 	e, ok := s.entities[id]
 	if !ok || e.state != nil || s.moved {
 		return Output{}, nil
 	}
-	state := s.cfg.Types[id.Type].New()
+	if e.typ.New == nil {
+		return Output{}, fmt.Errorf("unknown entity type %q", id.Type)
+	}
+	state := e.typ.New()
 	if c != nil {
 		if err := json.Unmarshal(c.State, state); err != nil {
 			return Output{}, errors.Join(errors.New("checkpoint of "+id.Type+"/"+id.Key), err)
 		}
-		e.pos, e.stored = c.Pos, c.Pos
+		e.pos, e.stored, e.encoded = c.Pos, c.Pos, len(c.State)
 		for _, a := range c.Dedupe {
-			e.remember(a)
+			e.answers.remember(a)
 		}
 	}
 	e.state = state
@@ -175,50 +230,104 @@ func (s *Shard) Loaded(now time.Duration, id ID, c *Checkpoint) (Output, error) 
 		}
 	}
 	delete(s.tail, id)
-	waiting := e.waiting
-	e.waiting = nil
-	for _, w := range waiting {
-		s.run(now, e, w)
-	}
+	s.touch(e)
+	s.runWaiting(now, e)
+	s.shrink()
 	return s.take(), nil
 }
 
 // LoadFailed gives the commands that wait for an entity back, to be tried
 // again; the next one loads it anew.
 func (s *Shard) LoadFailed(id ID) Output {
+	if p := s.page(id); p != nil {
+		p.loading = false
+		return Output{}
+	}
 	if e, ok := s.entities[id]; ok && e.state == nil {
-		for _, w := range e.waiting {
-			s.out.Replies = append(s.out.Replies, Reply{Ticket: w.Ticket, Err: ErrLease})
-		}
 		delete(s.entities, id)
+		for _, w := range e.waiting {
+			s.answer(s.confirmed, w, Reply{Err: ErrLease})
+		}
 	}
 	return s.take()
 }
 
-// run executes one command on a loaded entity.
+// runWaiting runs what waits for e, until a slow handler has to decide.
+func (s *Shard) runWaiting(now time.Duration, e *live) {
+	for len(e.waiting) > 0 && e.busy == nil {
+		w := e.waiting[0]
+		e.waiting[0] = Command{}
+		e.waiting = e.waiting[1:]
+		s.run(now, e, w)
+	}
+	if len(e.waiting) == 0 {
+		e.waiting = nil
+	}
+}
+
+// run executes one command on a loaded entity, or has its handler decide.
 func (s *Shard) run(now time.Duration, e *live, c Command) {
-	if a, done := e.answers[c.Op]; done && !s.cfg.Bugs.DoubleApply {
-		s.reply(now, e.pos, Reply{Ticket: c.Ticket, Result: a.Result, Version: a.Version, Digest: a.Digest})
+	if s.stale(c) {
+		return // cancelled or replaced before it could take effect
+	}
+	if a, done := e.answers.find(c.Op); done && !s.cfg.Bugs.DoubleApply {
+		s.reply(now, e.pos, c, Reply{Result: a.Result, Version: a.Version, Digest: a.Digest})
 		return
 	}
-	d, err := e.state.Handle(entity.Command{Name: c.Name, Args: c.Args})
+	command := entity.Command{Name: c.Name, Args: c.Args}
+	if e.typ.Slow {
+		s.runs++
+		busy := c // only here does it outlive the call
+		e.busy, e.run = &busy, s.runs
+		s.out.Runs = append(s.out.Runs, Run{ID: e.id, Entity: e.state, Command: command, serial: s.runs})
+		return
+	}
+	d, err := e.state.Handle(command)
+	s.decide(now, e, &c, d, err)
+}
+
+// Decided hands over the decision of a slow handler, or the error with which it
+// gave none. It is dropped if the command was given back meanwhile.
+func (s *Shard) Decided(now time.Duration, r Run, d entity.Decision, err error) Output {
+	e, ok := s.entities[r.ID]
+	if !ok || e.busy == nil || e.run != r.serial {
+		return Output{}
+	}
+	c := e.busy
+	e.busy = nil
+	if s.stale(*c) {
+		err = errStale
+	}
+	s.decide(now, e, c, d, err)
+	s.runWaiting(now, e)
+	s.shrink()
+	return s.take()
+}
+
+var errStale = errors.New("the timer was cancelled")
+
+// decide carries a decision out.
+func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision, err error) {
 	if err != nil {
-		s.out.Replies = append(s.out.Replies, Reply{Ticket: c.Ticket, Err: err})
+		s.answer(now, *c, Reply{Err: err})
 		return
 	}
 	if d.Reject != "" {
-		d.Event, d.Result = nil, map[string]string{"rejected": d.Reject}
+		d.Event, d.Timers, d.Result = nil, nil, map[string]string{"rejected": d.Reject}
 	}
-	result, err := json.Marshal(d.Result)
+	result, err := encodeResult(d.Result)
+	if err == nil && d.Read && (d.Event != nil || len(d.Timers) > 0) {
+		err = errors.New(c.Name + ": a read has events or timers")
+	}
 	if err != nil {
-		s.out.Replies = append(s.out.Replies, Reply{Ticket: c.Ticket, Err: err})
+		s.answer(now, *c, Reply{Err: err})
 		return
 	}
 	if d.Read {
 		// State that nobody else can have changed since: a successor serves
 		// only after the lease has run out.
 		if !s.leased(now) {
-			s.out.Replies = append(s.out.Replies, Reply{Ticket: c.Ticket, Err: ErrLease})
+			s.answer(now, *c, Reply{Err: ErrLease})
 			return
 		}
 		version, digest := e.state.Applied()
@@ -226,20 +335,47 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 		if s.cfg.Bugs.DirtyRead {
 			pos = 0
 		}
-		s.reply(now, pos, Reply{Ticket: c.Ticket, Result: result, Version: version, Digest: digest})
+		s.touch(e)
+		s.reply(now, pos, *c, Reply{Result: result, Version: version, Digest: digest})
 		return
 	}
 
-	r := Record{Pos: s.nextPos, ID: c.ID, Op: c.Op, Event: d.Event, Result: result}
-	s.nextPos++
+	r := Record{ID: c.ID, Op: c.Op, Event: d.Event, Result: result}
+	r.Timers, err = s.changes(now, c, d.Timers)
+	switch {
+	case err != nil:
+	case len(result) > DedupeBytes:
+		err = tooLarge(c.Name+": the result", len(result), DedupeBytes)
+	case r.bytes() > maxRecordBytes:
+		err = tooLarge(c.Name+": the record", r.bytes(), maxRecordBytes)
+	case d.Event != nil && e.encoded > MaxState:
+		err = tooLarge("the state", e.encoded, MaxState)
+	}
+	if err != nil {
+		s.answer(now, *c, Reply{Err: err})
+		return
+	}
 	if d.Event != nil {
 		event := *d.Event
 		event.Op = c.Op
 		e.state.Apply(event)
 	}
 	r.Version, r.Digest = e.state.Applied()
-	e.pos = r.Pos
-	e.remember(Answer{Op: r.Op, Result: r.Result, Version: r.Version, Digest: r.Digest})
+	e.pos = s.append(now, r)
+	e.answers.remember(Answer{Op: r.Op, Result: r.Result, Version: r.Version, Digest: r.Digest})
+	e.since += r.bytes()
+	e.records++
+	s.touch(e)
+	if n := e.typ.SnapshotEvery; n > 0 && e.records >= n {
+		s.ask(e)
+	}
+	s.reply(now, e.pos, *c, Reply{Result: r.Result, Version: r.Version, Digest: r.Digest})
+}
+
+// append adds a record to the group that gathers and returns its position.
+func (s *Shard) append(now time.Duration, r Record) int64 {
+	r.Pos = s.nextPos
+	s.nextPos++
 	if len(s.gathering) == 0 {
 		s.gatherFrom = now
 		if s.flushing == nil {
@@ -247,17 +383,31 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 		}
 	}
 	s.gathering = append(s.gathering, r)
-	s.reply(now, r.Pos, Reply{Ticket: c.Ticket, Result: r.Result, Version: r.Version, Digest: r.Digest})
+	s.keep(r)
+	return r.Pos
 }
 
-// reply sends r as soon as the contract allows, given that it tells of the
-// record at pos.
-func (s *Shard) reply(now time.Duration, pos int64, r Reply) {
-	early := s.cfg.Memory && s.leased(now) && (!s.Pending() || now-s.oldest <= s.cfg.Window)
-	if pos <= s.durablePos || early || s.cfg.Bugs.AckBeforeJournal {
-		s.out.Replies = append(s.out.Replies, r)
+// answer gives the outcome of a command to who sent it: its caller, or a timer.
+func (s *Shard) answer(now time.Duration, c Command, r Reply) {
+	if f, ok := c.Ticket.(fired); ok {
+		again := errors.Is(r.Err, ErrMoved) || errors.Is(r.Err, ErrLease) || errors.Is(r.Err, ErrBusy) || errors.Is(r.Err, ErrFull)
+		s.settle(now, f.timer, f.set, !again)
 		return
 	}
+	r.Ticket = c.Ticket
+	s.out.Replies = append(s.out.Replies, r)
+}
+
+// reply answers c with r as soon as the contract allows, given that it tells of
+// the record at pos.
+func (s *Shard) reply(now time.Duration, pos int64, c Command, r Reply) {
+	early := s.cfg.Memory && s.leased(now) && (!s.Pending() || now-s.oldest <= s.cfg.Window)
+	_, timer := c.Ticket.(fired)
+	if pos <= s.durablePos || early || s.cfg.Bugs.AckBeforeJournal || timer {
+		s.answer(now, c, r)
+		return
+	}
+	r.Ticket = c.Ticket
 	at := len(s.held)
 	for at > 0 && s.held[at-1].pos > pos {
 		at--
@@ -283,7 +433,11 @@ func (s *Shard) Gather() (Group, bool) {
 	if s.moved || s.flushing != nil || len(s.gathering) == 0 {
 		return Group{}, false
 	}
-	n := min(len(s.gathering), maxGroupRecords)
+	n, size := 0, 0
+	for n < min(len(s.gathering), maxGroupRecords) && (n == 0 || size+s.gathering[n].bytes() <= maxGroupBytes) {
+		size += s.gathering[n].bytes()
+		n++
+	}
 	s.flushing, s.gathering = s.gathering[:n:n], s.gathering[n:]
 	g := Group{Seq: s.nextSeq, Epoch: s.epoch, Records: s.flushing}
 	s.nextSeq++
@@ -330,10 +484,23 @@ func (s *Shard) Depose() Output {
 	return s.take()
 }
 
+// giveBackWaiting answers what was not decided yet, slow handlers or not.
 func (s *Shard) giveBackWaiting() {
-	for _, e := range s.entities {
+	var ids []ID
+	for id, e := range s.entities {
+		if e.busy != nil || len(e.waiting) > 0 {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, compareIDs)
+	for _, id := range ids {
+		e := s.entities[id]
+		if e.busy != nil {
+			s.answer(s.confirmed, *e.busy, Reply{Err: ErrMoved})
+			e.busy = nil
+		}
 		for _, w := range e.waiting {
-			s.out.Replies = append(s.out.Replies, Reply{Ticket: w.Ticket, Err: ErrMoved})
+			s.answer(s.confirmed, w, Reply{Err: ErrMoved})
 		}
 		e.waiting = nil
 	}
@@ -353,16 +520,7 @@ func (e *live) fold(r Record) {
 		e.state.Apply(event)
 	}
 	e.pos = r.Pos
-	e.remember(Answer{Op: r.Op, Result: r.Result, Version: r.Version, Digest: r.Digest})
-}
-
-func (e *live) remember(a Answer) {
-	if _, known := e.answers[a.Op]; !known {
-		e.order = append(e.order, a.Op)
-	}
-	e.answers[a.Op] = a
-	if len(e.order) > DedupeLimit {
-		delete(e.answers, e.order[0])
-		e.order = e.order[1:]
-	}
+	e.answers.remember(Answer{Op: r.Op, Result: r.Result, Version: r.Version, Digest: r.Digest})
+	e.since += r.bytes()
+	e.records++
 }

@@ -15,7 +15,9 @@ import (
 	"statequake/runtime/entity"
 )
 
-// tally counts: add {"n":int} unless the sum would exceed 100, get.
+// tally counts: add {"n":int} unless the sum would exceed 100, get. later sets
+// the timer "t" to add n after a second (or to send it to "other" in n = 7, or
+// to the action "act" in n = 8), never cancels it, tick sets it anew each time.
 type tally struct {
 	entity.Witness
 	Sum int `json:"sum"`
@@ -31,6 +33,23 @@ func (t *tally) Handle(c entity.Command) (entity.Decision, error) {
 	switch {
 	case c.Name == "get":
 		return entity.Reply(t.Sum), nil
+	case c.Name == "later":
+		timer := entity.Timer{Name: "t", After: time.Second, Command: "add", Args: c.Args}
+		if arg.N == 7 {
+			timer.Type, timer.Key = "tally", "other"
+		}
+		if arg.N == 8 {
+			timer.Action = "act"
+		}
+		return entity.Decision{Result: "set", Timers: []entity.Timer{timer}}, nil
+	case c.Name == "tick":
+		d, err := entity.Emit("added", arg, t.Sum+arg.N)
+		d.Timers = []entity.Timer{{Name: "t", After: time.Second, Command: "tick", Args: c.Args}}
+		return d, err
+	case c.Name == "senseless":
+		return entity.Decision{Result: "set", Timers: []entity.Timer{{Name: "t", After: time.Second, Command: "steal"}}}, nil
+	case c.Name == "never":
+		return entity.Decision{Result: "cancelled", Timers: []entity.Timer{{Name: "t", Cancel: true}}}, nil
 	case c.Name != "add":
 		return entity.Decision{}, c.Unknown()
 	case t.Sum+arg.N > 100:
@@ -62,14 +81,17 @@ type disk struct {
 func TestStories(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		var (
-			s     *core.Shard
-			d     = disk{checkpoints: map[core.ID]core.Checkpoint{}}
-			cfg   core.Config
-			now   time.Duration
-			group core.Group
-			snap  []core.Checkpoint
-			cut   core.Head
-			out   strings.Builder
+			s         *core.Shard
+			d         = disk{checkpoints: map[core.ID]core.Checkpoint{}}
+			cfg       core.Config
+			now       time.Duration
+			group     core.Group
+			snap      []core.Checkpoint
+			timerPage core.ID
+			cut       core.Head
+			out       strings.Builder
+			runs      []core.Run
+			fires     = map[string]core.Fire{}
 		)
 		tell := func(o core.Output) {
 			for _, r := range o.Replies {
@@ -81,8 +103,30 @@ func TestStories(t *testing.T) {
 				}
 			}
 			slices.SortFunc(o.Loads, func(a, b core.ID) int { return strings.Compare(a.Key, b.Key) })
+			timerPages := 0
 			for _, id := range o.Loads {
+				if id.Type != "tally" {
+					timerPages++
+					continue
+				}
 				fmt.Fprintf(&out, "load %s\n", id.Key)
+			}
+			if timerPages > 0 {
+				fmt.Fprintf(&out, "load %d pages of timers\n", timerPages)
+			}
+			for _, r := range o.Runs {
+				fmt.Fprintf(&out, "decide %s on %s %s\n", r.ID.Key, r.Command.Name, r.Command.Args)
+				runs = append(runs, r)
+			}
+			for _, f := range o.Fires {
+				fmt.Fprintf(&out, "fire %s%s %s %s\n", f.Action, f.Target.Key, f.Name, f.Args)
+				if last, ok := fires[f.Target.Key+f.Action]; ok && last.Op != f.Op {
+					fmt.Fprintf(&out, "with another op than before\n")
+				}
+				fires[f.Target.Key+f.Action] = f
+			}
+			for _, id := range o.Stores {
+				fmt.Fprintf(&out, "store %s soon\n", id.Key)
 			}
 		}
 		datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
@@ -90,13 +134,19 @@ func TestStories(t *testing.T) {
 			arg := func(name string) (v string) { td.MaybeScanArgs(t, name, &v); return v }
 			key := func() core.ID { return core.ID{Type: "tally", Key: arg("key")} }
 			switch td.Cmd {
-			case "recover": // recover epoch=1 [memory] [bug=NAME]
+			case "recover": // recover epoch=1 [memory] [bug=NAME] [slow] [entities=N] [mailbox=N] [every=N]
 				var epoch int64
 				td.ScanArgs(t, "epoch", &epoch)
+				var every int
+				td.MaybeScanArgs(t, "every", &every)
 				cfg = core.Config{
-					Types:  map[string]entity.Type{"tally": {Name: "tally", New: func() entity.Entity { return &tally{} }}},
+					Types: map[string]entity.Type{"tally": {
+						Name: "tally", New: func() entity.Entity { return &tally{} }, Slow: td.HasArg("slow"), SnapshotEvery: every,
+					}},
 					Memory: td.HasArg("memory"), Window: 500 * time.Millisecond, Lease: 500 * time.Millisecond,
 				}
+				td.MaybeScanArgs(t, "entities", &cfg.MaxEntities)
+				td.MaybeScanArgs(t, "mailbox", &cfg.Mailbox)
 				switch arg("bug") {
 				case "ack-before-journal":
 					cfg.Bugs.AckBeforeJournal = true
@@ -130,6 +180,28 @@ func TestStories(t *testing.T) {
 					return err.Error()
 				}
 				tell(o)
+			case "tick": // the store's answers to what it loads come at once
+				o := s.Tick(now, int64(now))
+				tell(o)
+				loadTimers(t, s, now, d.checkpoints, o)
+			case "decided": // decided: the slow handler that was asked first answers
+				r := runs[0]
+				runs = runs[1:]
+				decision, err := r.Entity.Handle(r.Command)
+				tell(s.Decided(now, r, decision, err))
+			case "fired": // fired key=other [again]
+				tell(s.Fired(now, fires[arg("key")], !td.HasArg("again")))
+			case "memory":
+				n, _ := s.Entities()
+				fmt.Fprintf(&out, "%d entities, %d timers\n", n, s.Timers())
+			case "store-failed":
+				s.StoreFailed(key())
+			case "stored": // the snapshots are in the store
+				for _, c := range snap {
+					d.checkpoints[c.ID] = c
+					s.Stored(c.ID, c.Pos)
+				}
+				snap = nil
 			case "load-failed":
 				tell(s.LoadFailed(key()))
 			case "gather":
@@ -140,7 +212,14 @@ func TestStories(t *testing.T) {
 				group = g
 				fmt.Fprintf(&out, "group %d of epoch %d:", g.Seq, g.Epoch)
 				for _, r := range g.Records {
-					fmt.Fprintf(&out, " %s", r.Op)
+					switch {
+					case r.Op == "":
+						out.WriteString(" (timer done)")
+					case strings.HasPrefix(r.Op, "timer-"):
+						out.WriteString(" (timer)")
+					default:
+						fmt.Fprintf(&out, " %s", r.Op)
+					}
 				}
 				out.WriteString("\n")
 			case "commit": // the store has made the group durable, the shard is not told yet
@@ -167,18 +246,32 @@ func TestStories(t *testing.T) {
 				fmt.Fprintf(&out, "cut at group %d, record %d;", cut.Seq, cut.Pos)
 				slices.SortFunc(ids, func(a, b core.ID) int { return strings.Compare(a.Key, b.Key) })
 				for _, id := range ids {
+					if id.Type != "tally" {
+						fmt.Fprintf(&out, " timers")
+						timerPage = id
+						continue
+					}
 					fmt.Fprintf(&out, " %s", id.Key)
 				}
 				out.WriteString("\n")
-			case "snapshot":
-				c, ok, o, err := s.Snapshot(key())
+			case "snapshot": // snapshot key=k | timers
+				id := key()
+				if td.HasArg("timers") {
+					id = timerPage
+				}
+				c, ok, o, err := s.Snapshot(id)
 				tell(o)
+				loadTimers(t, s, now, d.checkpoints, o)
 				if err != nil {
 					return err.Error()
 				}
 				if ok {
 					snap = append(snap, c)
-					fmt.Fprintf(&out, "%s at record %d, durable up to %d\n", c.ID.Key, c.Pos, s.DurablePos())
+					name := c.ID.Key
+					if c.ID.Type != "tally" {
+						name = "timers"
+					}
+					fmt.Fprintf(&out, "%s at record %d, durable up to %d\n", name, c.Pos, s.DurablePos())
 				}
 			case "store": // the snapshots are in the store and the journal is cut
 				for _, c := range snap {
@@ -197,6 +290,22 @@ func TestStories(t *testing.T) {
 			return out.String()
 		})
 	})
+}
+
+// loadTimers hands over the checkpoints of timers that a shard asks for.
+func loadTimers(t interface{ Fatal(...any) }, s *core.Shard, now time.Duration, checkpoints map[core.ID]core.Checkpoint, o core.Output) {
+	for _, id := range o.Loads {
+		if id.Type == "tally" {
+			continue
+		}
+		var c *core.Checkpoint
+		if have, ok := checkpoints[id]; ok {
+			c = &have
+		}
+		if _, err := s.Loaded(now, id, c); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestDedupeLimit: an operation is forgotten exactly when DedupeLimit later

@@ -1,25 +1,38 @@
 // Package entity is the Go SDK of the reference runtime: an entity is business
 // logic only. It decides on commands and folds events; the runtime keeps it in
-// memory, stores its events, moves it between nodes and calls it with one
+// memory, keeps its events, moves it between nodes and calls it with one
 // command at a time.
+//
+// Value and EventSourced are the two kinds of entities, Action is stateless.
+// The interface Entity is what the runtime sees of both kinds; handlers in
+// other languages implement it.
 package entity
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // Type is a kind of entity that a node can host.
 type Type struct {
-	Name string        // as in the address: /v1/entities/{Name}/{key}/{command}
+	Name string        // as in the address: /v1/entities/{Name}/{key}/{command}; not empty, without a leading "_"
 	New  func() Entity // a fresh entity, to which nothing was applied
+
+	// SnapshotEvery is how many commands an entity takes before a snapshot of
+	// it is asked for; 0: whenever the journal of its shard is cut.
+	SnapshotEvery int
+
+	// Slow types may take their time to decide, as handlers in other processes
+	// do: Handle is called outside of the shard, while other entities go on.
+	// Further commands of the entity queue up meanwhile.
+	Slow bool
 }
 
 // Entity is one event-sourced entity. Its exported fields are its state: the
-// runtime stores snapshots of it with encoding/json. Methods are never called
-// concurrently on one entity.
+// runtime takes snapshots of it with encoding/json. Methods are never called
+// concurrently on one entity, except that a Slow one may be encoded while
+// Handle runs.
 type Entity interface {
 	// Handle decides on a command and must not change the entity. An error
 	// means that the command makes no sense (unknown, bad arguments); a
@@ -67,10 +80,30 @@ type Event struct {
 
 // Decision is an entity's answer to a command.
 type Decision struct {
-	Event  *Event // to be stored and applied; nil for reads and rejections
-	Result any    // the reply, encoded as JSON
-	Read   bool   // the command only reads: it is neither stored nor deduplicated
-	Reject string // business reason for refusing; Event and Result are ignored
+	Event  *Event  // to be stored and applied; nil for reads and rejections
+	Result any     // the reply, encoded as JSON; a json.RawMessage is taken as it is
+	Read   bool    // the command only reads: it is neither stored nor deduplicated
+	Reject string  // business reason for refusing; Event, Result and Timers are ignored
+	Timers []Timer // to be set or cancelled, in order; none with Read
+}
+
+// Timer asks for a command to be sent later, once: by name, of which an entity
+// has each at most once. Setting it again replaces it.
+//
+// After counts from the execution of the command that sets it, on the wall
+// clock. A timer is never early by its owner's clock; it is late by as long as
+// the shard had no owner, the handler took, or the clocks of nodes differ.
+type Timer struct {
+	Name    string
+	After   time.Duration
+	Command string
+	Args    json.RawMessage // a JSON object; empty means {}
+
+	// The target. All empty: the entity itself.
+	Type, Key string // another entity
+	Action    string // or an action
+
+	Cancel bool // take back the timer of that name, if it has not fired yet; the rest is ignored
 }
 
 // Reply is the decision of a command that only reads.
@@ -80,45 +113,11 @@ func Reply(result any) Decision { return Decision{Read: true, Result: result} }
 func Reject(reason string) Decision { return Decision{Reject: reason} }
 
 // Emit is the decision of a command that changes the entity by one event.
-// data is encoded as JSON; encoding errors surface when the event is stored.
+// data is encoded as JSON; result is encoded when the command is executed.
 func Emit(name string, data, result any) (Decision, error) {
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return Decision{}, fmt.Errorf("encode event %s: %w", name, err)
 	}
 	return Decision{Event: &Event{Name: name, Data: raw}, Result: result}, nil
-}
-
-// Witness is the list of operations applied to an entity, in order, with its
-// hash chain. Entities under test keep it in their own state, so that every
-// reply tells which history it was computed from and an audit can read it back.
-type Witness struct {
-	IDs    []string `json:"ids"`
-	Digest string   `json:"digest"`
-}
-
-// Record notes that the operation op was applied. The digest after it is the
-// first 16 hexadecimal digits of SHA-256(previous digest + op); the first
-// previous digest is 16 zeros.
-func (w *Witness) Record(op string) {
-	_, prev := w.Applied()
-	sum := sha256.Sum256([]byte(prev + op))
-	w.IDs, w.Digest = append(w.IDs, op), hex.EncodeToString(sum[:8])
-}
-
-// Applied returns how many operations were applied, and their digest.
-func (w *Witness) Applied() (version int64, digest string) {
-	if w.Digest == "" {
-		return 0, "0000000000000000"
-	}
-	return int64(len(w.IDs)), w.Digest
-}
-
-// List is the reply to the command "witness".
-func (w *Witness) List() Decision {
-	ids := w.IDs
-	if ids == nil {
-		ids = []string{}
-	}
-	return Reply(map[string][]string{"ids": ids})
 }

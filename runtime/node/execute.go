@@ -14,6 +14,7 @@ import (
 
 	"statequake/runtime/core"
 	"statequake/runtime/entity"
+	"statequake/runtime/ownership"
 )
 
 // Headers of a command.
@@ -75,6 +76,10 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 				return answer{http.StatusOK, reply{Result: rep.Result, Version: rep.Version, Digest: rep.Digest, Epoch: m.Epoch(), Node: n.cfg.Name}}
 			case errors.Is(rep.Err, core.ErrMoved):
 				effect = "unknown"
+			case errors.Is(rep.Err, core.ErrBusy), errors.Is(rep.Err, core.ErrFull):
+				return refuse(http.StatusServiceUnavailable, effect, "%v", rep.Err)
+			case errors.Is(rep.Err, core.ErrTooLarge):
+				return refuse(http.StatusRequestEntityTooLarge, "none", "%v", rep.Err)
 			case !errors.Is(rep.Err, core.ErrLease):
 				var unknown *entity.UnknownCommandError
 				if errors.As(rep.Err, &unknown) {
@@ -90,6 +95,9 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 			a, fate := n.forward(ctx, r, s.id, c)
 			switch fate {
 			case answered:
+				if a.status >= 500 && a.body.Effect == "none" {
+					a.body.Effect = effect // an earlier attempt may have had one
+				}
 				return a
 			case mayHaveRun:
 				effect = "unknown"
@@ -106,6 +114,18 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 			return refuse(http.StatusGatewayTimeout, effect, "shard %d has no owner that answers", s.id)
 		}
 	}
+}
+
+// coreConfig is what the shards of this node need to know.
+func (n *Node) coreConfig() core.Config {
+	c := core.Config{
+		Types: n.types, Memory: n.cfg.Memory, Window: n.cfg.Window, Lease: ownership.Lease, Bugs: n.cfg.Bugs,
+		Wall: n.base.UnixNano(), MaxBytes: max(1, n.cfg.MaxBytes/int64(n.cfg.Shards)), Mailbox: n.cfg.Mailbox,
+	}
+	if n.cfg.MaxEntities > 0 {
+		c.MaxEntities = max(1, n.cfg.MaxEntities/n.cfg.Shards)
+	}
+	return c
 }
 
 // submit runs a command on a shard that is served here.

@@ -91,6 +91,18 @@ func (n *Node) deliver(s *shard, m *core.Shard, out core.Output) {
 	for _, id := range out.Loads {
 		go n.load(s, m, id)
 	}
+	for _, r := range out.Runs {
+		go n.decide(s, m, r)
+	}
+	for _, f := range out.Fires {
+		go n.fire(s, m, f)
+	}
+	if len(out.Stores) > 0 {
+		s.mu.Lock()
+		s.asks = append(s.asks, ask{m, out.Stores})
+		s.mu.Unlock()
+		kick(n.room)
+	}
 }
 
 // load reads an entity from the store for its state machine.

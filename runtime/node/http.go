@@ -20,12 +20,15 @@ const (
 	maxArgs  = 1 << 20 // bytes of a command's arguments
 	maxReply = 8 << 20 // bytes of a reply that is forwarded
 	maxName  = 256     // bytes of a key or an op
+
+	maxCallSuffix = 16 // bytes that a call of an action adds to its op
 )
 
 // Handler is the node's HTTP API.
 func (n *Node) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/entities/{type}/{key}/{command}", n.serveCommand)
+	mux.HandleFunc("POST /v1/actions/{action}/{command}", n.serveAction)
 	mux.HandleFunc("GET /v1/cluster", n.serveCluster)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", n.serveReady)
@@ -40,10 +43,7 @@ func (n *Node) serveCommand(w http.ResponseWriter, r *http.Request) {
 		typ = "unknown"
 	}
 	n.metrics.commands.WithLabelValues(typ, strconv.Itoa(a.status)).Inc()
-	if a.status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-	writeJSON(w, a.status, a.body)
+	writeAnswer(w, a)
 }
 
 // command reads a request, has it executed and returns the answer.
@@ -51,25 +51,56 @@ func (n *Node) command(w http.ResponseWriter, r *http.Request, typ string) answe
 	if _, ok := n.types[typ]; !ok {
 		return refuse(http.StatusNotFound, "none", "unknown entity type %q", typ)
 	}
-	key, op := r.PathValue("key"), r.Header.Get(opHeader)
-	if len(key) > maxName || len(op) > maxName {
-		return refuse(http.StatusBadRequest, "none", "key or op is longer than %d bytes", maxName)
+	key := r.PathValue("key")
+	if len(key) > maxName {
+		return refuse(http.StatusBadRequest, "none", "the key is longer than %d bytes", maxName)
 	}
+	op, args, bad := readCommand(w, r)
+	if bad != nil {
+		return *bad
+	}
+	leave, ok := n.enter()
+	if !ok {
+		return overloaded()
+	}
+	defer leave()
+	c := core.Command{Op: op, ID: core.ID{Type: typ, Key: key}, Name: r.PathValue("command"), Args: args}
+	return n.execute(r.Context(), c, r.Header.Get(forwardedHeader) != "")
+}
+
+// readCommand reads the operation and the arguments of a request, or says what
+// is bad about it.
+func readCommand(w http.ResponseWriter, r *http.Request) (op string, args []byte, bad *answer) {
+	no := func(a answer) (string, []byte, *answer) { return "", nil, &a }
+	op = r.Header.Get(opHeader)
 	if op == "" {
 		op = strconv.FormatUint(rand.Uint64(), 36)
+	}
+	limit := maxName
+	if r.Header.Get(forwardedHeader) != "" {
+		limit += maxCallSuffix // a call of an action
+	}
+	if len(op) > limit {
+		return no(refuse(http.StatusBadRequest, "none", "the op is longer than %d bytes", maxName))
 	}
 	args, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxArgs))
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
-		return refuse(http.StatusRequestEntityTooLarge, "none", "arguments are longer than %d bytes", maxArgs)
+		return no(refuse(http.StatusRequestEntityTooLarge, "none", "arguments are longer than %d bytes", maxArgs))
 	case err != nil:
-		return refuse(http.StatusBadRequest, "none", "read arguments: %v", err)
+		return no(refuse(http.StatusBadRequest, "none", "read arguments: %v", err))
 	case len(args) > 0 && !json.Valid(args):
-		return refuse(http.StatusBadRequest, "none", "arguments are not JSON")
+		return no(refuse(http.StatusBadRequest, "none", "arguments are not JSON"))
 	}
-	c := core.Command{Op: op, ID: core.ID{Type: typ, Key: key}, Name: r.PathValue("command"), Args: args}
-	return n.execute(r.Context(), c, r.Header.Get(forwardedHeader) != "")
+	return op, args, nil
+}
+
+func writeAnswer(w http.ResponseWriter, a answer) {
+	if a.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, a.status, a.body)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
@@ -121,7 +152,7 @@ func (n *Node) serveCluster(w http.ResponseWriter, r *http.Request) {
 // Cluster tells what this node knows of the cluster.
 func (n *Node) Cluster() Cluster {
 	r := n.routes.Load()
-	c := Cluster{Node: n.cfg.Name, StoreLeader: n.store.Leader()}
+	c := Cluster{Node: n.cfg.Name, StoreLeader: n.store.Status().Leader}
 	for name, m := range r.members {
 		c.Members = append(c.Members, MemberStatus{Node: name, Addr: m.Addr, Live: m.Live})
 	}
@@ -161,8 +192,8 @@ func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
 		problem = "draining"
 	case r.owners == nil || n.now()-r.at > time.Second:
 		problem = "the store does not answer"
-	case c.StoreLeader == "":
-		problem = "the store has no leader"
+	case !n.store.Status().Up:
+		problem = "the store cannot decide"
 	}
 	for _, s := range c.Shards {
 		if problem == "" && (s.State != "serving" && s.State != "owned" || !r.members[s.Owner].Live) {

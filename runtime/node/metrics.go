@@ -16,6 +16,10 @@ type metrics struct {
 	checkpoints    prometheus.Counter
 	storeBytes     prometheus.Gauge
 	storeUsedBytes prometheus.Gauge
+	entities       prometheus.Gauge
+	entityBytes    prometheus.Gauge
+	timers         prometheus.Gauge
+	fires          prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -47,8 +51,20 @@ func newMetrics() *metrics {
 		storeUsedBytes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "statequake_store_used_bytes", Help: "Part of the store member's database file that is in use.",
 		}),
+		entities: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "statequake_entities", Help: "Entities in memory, of the shards that this node serves.",
+		}),
+		entityBytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "statequake_entity_bytes", Help: "What the entities in memory take, estimated from their snapshots and answers.",
+		}),
+		timers: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "statequake_timers", Help: "Timers that are set, of the shards that this node serves.",
+		}),
+		fires: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "statequake_timer_fires_total", Help: "Attempts to send the command of a timer to another entity or an action.",
+		}),
 	}
-	m.registry.MustRegister(m.commands, m.forwarded, m.flush, m.group, m.takeovers, m.checkpoints, m.storeBytes, m.storeUsedBytes,
+	m.registry.MustRegister(m.entities, m.entityBytes, m.timers, m.fires, m.commands, m.forwarded, m.flush, m.group, m.takeovers, m.checkpoints, m.storeBytes, m.storeUsedBytes,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

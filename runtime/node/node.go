@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
-	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,22 +16,25 @@ import (
 	"statequake/runtime/core"
 	"statequake/runtime/entity"
 	"statequake/runtime/journal"
+	"statequake/runtime/ownership"
 )
 
-// The times of ownership. A read is served only within lease of the start of
-// the last confirmation; a successor waits out lease after its claim.
+// The times of a node; those of ownership are in its package.
 const (
-	lease          = 500 * time.Millisecond
-	confirmEvery   = 100 * time.Millisecond
 	lookPause      = 20 * time.Millisecond // between two looks, however many ask for one
 	beatEvery      = 200 * time.Millisecond
-	silenceLimit   = 800 * time.Millisecond // without a beat, while the store answers
 	dialEvery      = 50 * time.Millisecond  // between attempts to connect to a member
 	storeTimeout   = 400 * time.Millisecond // one read or beat
-	settleTime     = 2 * time.Second        // a node must have been alive for this long to be given shards
-	formationTime  = 3 * time.Second        // a new cluster waits this long for all members before others stand in
+	claimTimeout   = 2 * time.Second        // one claim, or the reading of one journal
+	releaseTimeout = 5 * time.Second        // to write that a shard is released
 	checkpointFrom = 2000                   // records in a shard's journal
 	deadline       = 30 * time.Second       // of a command, at most
+)
+
+// Limits that a Config of zeros stands for.
+const (
+	defaultInFlight = 4096
+	defaultMaxBytes = 512 << 20
 )
 
 // Peer is where a member of the cluster listens.
@@ -43,38 +47,46 @@ type Peer struct {
 type Config struct {
 	Name       string
 	Dir        string          // data directory, created if missing
+	Store      string          // "" or etcd: embedded in the nodes; postgres://...: that database (runtime/journal/postgres)
 	Members    map[string]Peer // by name, this node included; the same on every node
 	Shards     int             // the same on every node, fixed for the life of the data
 	Types      []entity.Type
+	Actions    []entity.Action
 	Memory     bool          // acknowledge from memory
 	Window     time.Duration // of Memory
 	Bugs       core.Bugs
 	StoreDelay time.Duration // makes every flush take this much longer
-	Log        *slog.Logger
+
+	// Each shard may take an equal part of the memory; idle entities leave it.
+	MaxBytes    int64 // of entities in memory, estimated; 0: 512 MiB
+	MaxEntities int   // in memory; 0: any number
+	Mailbox     int   // commands that may wait for one entity; 0: 256
+	MaxInFlight int   // commands that may be under way; 0: 4096
+
+	Log *slog.Logger
 }
 
 // Node is one running node. Its methods are safe for concurrent use.
 type Node struct {
-	cfg    Config
-	log    *slog.Logger
-	types  map[string]entity.Type
-	store  *journal.Store
-	client *http.Client
-	base   time.Time // zero of the node's monotonic clock
+	cfg     Config
+	log     *slog.Logger
+	types   map[string]entity.Type
+	actions map[string]entity.Action
+	store   journal.Store
+	client  *http.Client
+	base    time.Time // zero of the node's monotonic clock
 
 	shards   []*shard
 	flush    chan struct{} // something has gathered
 	look     chan struct{} // read the owners now
+	room     chan struct{} // entities are to be stored to make room
+	inFlight atomic.Int64  // commands under way
 	routes   atomic.Pointer[routes]
 	draining atomic.Bool
 	metrics  *metrics
 
-	// Kept by the ownership loop alone.
-	lastView   time.Duration
-	heard      map[string]*heard
-	refused    sync.Map // name -> int, consecutive refused dials
-	firstView  time.Duration
-	handingOff atomic.Int32
+	owning sync.Mutex // taken before the lock of a shard
+	owner  *ownership.Machine
 
 	ctx  context.Context // ends when the node is closed
 	stop context.CancelFunc
@@ -87,21 +99,19 @@ type shard struct {
 
 	mu        sync.Mutex
 	machine   *core.Shard // nil unless it is served here
+	recovered *core.Shard // about to be served
 	head      core.Head   // where its journal starts
 	epoch     int64       // claimed here; 0 if none
-	confirmed time.Duration
-	claiming  bool
-	releasing bool
-	idle      *sync.Cond // signalled when a flush has ended
+	idle      *sync.Cond  // signalled when a flush has ended
+	asks      []ask       // to be stored
+
+	storing sync.Mutex // taken before mu: checkpoints are stored in the order in which they were taken
 }
 
-// heard is what the ownership loop knows of a member.
-type heard struct {
-	revision  int64
-	silence   time.Duration // since its last beat, counted only while the store answers
-	beating   bool          // a beat was seen since it was last suspected
-	since     time.Duration // beating since
-	suspected bool
+// ask is what a state machine asked to be stored.
+type ask struct {
+	machine *core.Shard
+	ids     []core.ID
 }
 
 // routes is where commands go. changed is closed when newer routes exist.
@@ -123,34 +133,44 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.MaxInFlight == 0 {
+		cfg.MaxInFlight = defaultInFlight
+	}
+	if cfg.MaxBytes == 0 {
+		cfg.MaxBytes = defaultMaxBytes
+	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), base: time.Now(),
-		types: map[string]entity.Type{}, heard: map[string]*heard{},
-		flush: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		types: map[string]entity.Type{}, actions: map[string]entity.Action{},
+		flush: make(chan struct{}, 1), look: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		client:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}},
 		metrics: newMetrics(),
 	}
 	for _, t := range cfg.Types {
+		if t.Name == "" || t.Name[0] == '_' {
+			return nil, fmt.Errorf("entity type %q: the name is empty or begins with _", t.Name)
+		}
 		n.types[t.Name] = t
+	}
+	for _, a := range cfg.Actions {
+		n.actions[a.Name] = a
 	}
 	for i := range cfg.Shards {
 		s := &shard{id: i}
 		s.idle = sync.NewCond(&s.mu)
 		n.shards = append(n.shards, s)
 	}
-	peers := map[string]string{}
-	for name, p := range cfg.Members {
-		peers[name] = p.Store
-		n.heard[name] = &heard{}
-	}
+	n.owner = ownership.New(ownership.Config{
+		Name: cfg.Name, Members: slices.Sorted(maps.Keys(cfg.Members)), Shards: cfg.Shards, Unfenced: cfg.Bugs.NoFence,
+	})
 	n.routes.Store(&routes{changed: make(chan struct{})})
-	store, err := journal.Open(ctx, journal.Config{Node: cfg.Name, Dir: filepath.Join(cfg.Dir, "store"), Peers: peers})
+	store, err := openStore(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	n.store = store
 	n.ctx, n.stop = context.WithCancel(context.Background())
-	for _, loop := range []func(){n.ownership, n.beats, n.flusher, n.maintenance} {
+	for _, loop := range []func(){n.follow, n.beats, n.flusher, n.maintenance, n.timers, n.makeRoom} {
 		n.wg.Go(loop)
 	}
 	for name, p := range cfg.Members {
@@ -172,13 +192,7 @@ func (n *Node) now() time.Duration { return time.Since(n.base) }
 // are still taken and forwarded. It gives up when ctx ends.
 func (n *Node) Drain(ctx context.Context) {
 	n.draining.Store(true)
-	var wg sync.WaitGroup
-	for _, s := range n.shards {
-		if next := n.preferred(s.id, func(name string) bool { return name != n.cfg.Name && n.live(name) }); next != "" {
-			wg.Go(func() { n.release(ctx, s, next) })
-		}
-	}
-	wg.Wait()
+	n.step((*ownership.Machine).Drain)
 	// The successors must be serving before this node's listener closes.
 	for ctx.Err() == nil && n.ownsAny() {
 		select {
@@ -220,7 +234,7 @@ func kick(c chan struct{}) {
 func (n *Node) beats() {
 	for n.sleep(beatEvery) {
 		ctx, cancel := context.WithTimeout(n.ctx, storeTimeout)
-		if err := n.store.Beat(ctx, n.cfg.Name, journal.Member{Addr: n.cfg.Members[n.cfg.Name].API}); err != nil {
+		if err := n.store.Beat(ctx, n.cfg.Name, n.cfg.Members[n.cfg.Name].API); err != nil {
 			n.log.Debug("beat", "err", err)
 		}
 		cancel()
@@ -239,12 +253,12 @@ func (n *Node) sleep(d time.Duration) bool {
 // maintenance keeps the store and the journals small.
 func (n *Node) maintenance() {
 	for n.sleep(time.Second) {
-		if err := errors.Join(n.store.Compact(n.ctx), n.store.Defragment()); err != nil {
+		if err := n.store.Maintain(n.ctx); err != nil {
 			n.log.Warn("maintenance", "err", err)
 		}
-		size, used := n.store.Size()
-		n.metrics.storeBytes.Set(float64(size))
-		n.metrics.storeUsedBytes.Set(float64(used))
+		status := n.store.Status()
+		n.metrics.storeBytes.Set(float64(status.Size))
+		n.metrics.storeUsedBytes.Set(float64(status.Used))
 		for _, s := range n.shards {
 			if err := n.checkpoint(s); err != nil && n.ctx.Err() == nil {
 				n.log.Warn("checkpoint", "shard", s.id, "err", err)
@@ -262,9 +276,65 @@ func (n *Node) checkpoint(s *shard) error {
 		s.mu.Unlock()
 		return nil
 	}
-	head, ids := m.Plan()
 	s.mu.Unlock()
 
+	s.storing.Lock()
+	defer s.storing.Unlock()
+	s.mu.Lock()
+	head, ids := m.Plan()
+	s.mu.Unlock()
+	if err := n.storeEntities(s, m, ids); err != nil {
+		return err
+	}
+	data, err := json.Marshal(head)
+	if err != nil {
+		return fmt.Errorf("encode head: %w", err)
+	}
+	if err := n.store.Cut(n.ctx, s.id, m.Epoch(), head.Seq, data); err != nil {
+		n.inDoubt(s, m, err)
+		return err
+	}
+	s.mu.Lock()
+	if s.machine == m {
+		s.head = head
+	}
+	s.mu.Unlock()
+	n.metrics.checkpoints.Inc()
+	return nil
+}
+
+// makeRoom stores entities that have to leave memory, or that change often.
+func (n *Node) makeRoom() {
+	for {
+		select {
+		case <-n.room:
+		case <-n.ctx.Done():
+			return
+		}
+		for _, s := range n.shards {
+			s.mu.Lock()
+			asks := s.asks
+			s.asks = nil
+			s.mu.Unlock()
+			for _, a := range asks {
+				s.storing.Lock()
+				err := n.storeEntities(s, a.machine, a.ids)
+				s.storing.Unlock()
+				if err != nil && n.ctx.Err() == nil && !errors.Is(err, journal.ErrDeposed) {
+					n.log.Warn("make room", "shard", s.id, "err", err)
+				}
+				s.mu.Lock()
+				for _, id := range a.ids {
+					a.machine.StoreFailed(id) // unless it was stored
+				}
+				s.mu.Unlock()
+			}
+		}
+	}
+}
+
+// storeEntities stores checkpoints of entities. The caller holds s.storing.
+func (n *Node) storeEntities(s *shard, m *core.Shard, ids []core.ID) error {
 	var batch []journal.Checkpoint
 	var stored []core.Checkpoint
 	size := 0
@@ -276,6 +346,7 @@ func (n *Node) checkpoint(s *shard) error {
 			return err
 		}
 		if err := n.store.Store(n.ctx, s.id, m.Epoch(), batch); err != nil {
+			n.inDoubt(s, m, err)
 			return err
 		}
 		s.mu.Lock()
@@ -302,23 +373,7 @@ func (n *Node) checkpoint(s *shard) error {
 			}
 		}
 	}
-	if err := write(); err != nil {
-		return err
-	}
-	data, err := json.Marshal(head)
-	if err != nil {
-		return fmt.Errorf("encode head: %w", err)
-	}
-	if err := n.store.Cut(n.ctx, s.id, m.Epoch(), head.Seq, data); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	if s.machine == m {
-		s.head = head
-	}
-	s.mu.Unlock()
-	n.metrics.checkpoints.Inc()
-	return nil
+	return write()
 }
 
 // snapshot encodes one entity, loading it first if need be.

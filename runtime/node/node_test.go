@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"statequake/runtime/entity"
+	"statequake/runtime/journal/postgres/pgtest"
 )
 
 // tally counts: add {"n":int}, get, and witness.
@@ -58,14 +59,17 @@ func (t *tally) Apply(e entity.Event) {
 type cluster struct {
 	t       *testing.T
 	dir     string
+	store   string
 	members map[string]Peer
 	nodes   map[string]*Node
 	servers map[string]*http.Server
 	client  *http.Client
 }
 
-func newCluster(t *testing.T, size int) *cluster {
-	c := &cluster{t: t, dir: t.TempDir(), members: map[string]Peer{}, nodes: map[string]*Node{}, servers: map[string]*http.Server{}, client: &http.Client{Timeout: 20 * time.Second}}
+func newCluster(t *testing.T, size int) *cluster { return newClusterOn(t, "", size) }
+
+func newClusterOn(t *testing.T, store string, size int) *cluster {
+	c := &cluster{t: t, dir: t.TempDir(), store: store, members: map[string]Peer{}, nodes: map[string]*Node{}, servers: map[string]*http.Server{}, client: &http.Client{Timeout: 20 * time.Second}}
 	for i := range size {
 		c.members[fmt.Sprintf("n%d", i+1)] = Peer{API: freeAddr(t), Store: freeAddr(t)}
 	}
@@ -112,7 +116,7 @@ func (c *cluster) open(name string) (*Node, *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	n, err := Open(ctx, Config{
-		Name: name, Dir: filepath.Join(c.dir, name), Members: c.members, Shards: 8,
+		Name: name, Dir: filepath.Join(c.dir, name), Store: c.store, Members: c.members, Shards: 8,
 		Types: []entity.Type{{Name: "tally", New: func() entity.Entity { return &tally{} }}},
 		Log:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
@@ -204,7 +208,12 @@ func (c *cluster) keyOf(owner string) string {
 }
 
 func TestTakeover(t *testing.T) {
-	c := newCluster(t, 3)
+	t.Run("etcd", func(t *testing.T) { takeover(t, "") })
+	t.Run("postgres", func(t *testing.T) { takeover(t, pgtest.Start(t).URL("")) })
+}
+
+func takeover(t *testing.T, store string) {
+	c := newClusterOn(t, store, 3)
 	key := c.keyOf("n1")
 	for i := range 20 {
 		c.must("n2", fmt.Sprintf("op%d", i), key, "add", `{"n":1}`)

@@ -13,6 +13,7 @@ import (
 
 	"statequake/runtime/core"
 	"statequake/runtime/journal"
+	"statequake/runtime/ownership"
 )
 
 // ShardOf is where an entity lives: a hash of its type and key. If the key has
@@ -38,30 +39,9 @@ func mix(h uint64) uint64 {
 	return h ^ h>>31
 }
 
-// preferred is the member that should own a shard among those for which may is
-// true, by rendezvous hashing (Thaler and Ravishankar 1998): when a member
-// leaves only its own shards move. It is "" if there is none.
-func (n *Node) preferred(shard int, may func(name string) bool) string {
-	best, weight := "", uint64(0)
-	for name := range n.cfg.Members {
-		if !may(name) {
-			continue
-		}
-		h := fnv.New64a()
-		fmt.Fprintf(h, "%s/%d", name, shard)
-		if w := mix(h.Sum64()); best == "" || w > weight || w == weight && name < best {
-			best, weight = name, w
-		}
-	}
-	return best
-}
-
-// live tells what the last look said of a member.
-func (n *Node) live(name string) bool { return n.routes.Load().members[name].Live }
-
-// ownership confirms what this node owns, follows who is alive, and claims and
-// hands over shards.
-func (n *Node) ownership() {
+// follow looks at the store for the state machine that decides what this node
+// claims, serves and hands over.
+func (n *Node) follow() {
 	timer := time.NewTimer(0)
 	for {
 		select {
@@ -77,75 +57,67 @@ func (n *Node) ownership() {
 		if err != nil {
 			n.log.Debug("look", "err", err)
 		} else {
-			n.confirm(start, view)
-			n.listen(start, view)
-			n.publish(view)
-			n.decide(view)
+			n.step(func(m *ownership.Machine) []ownership.Action {
+				actions := m.Looked(start, n.now(), view)
+				n.publish(start, view, m)
+				return actions
+			})
 		}
 		if took := n.now() - start; took < lookPause && !n.sleep(lookPause-took) {
 			return
 		}
-		timer.Reset(max(0, confirmEvery-(n.now()-start)))
+		timer.Reset(max(0, ownership.ConfirmEvery-(n.now()-start)))
 	}
 }
 
-// confirm extends the leases of the shards that the view, whose read began at
-// start, says are owned here, and ends the other epochs.
-func (n *Node) confirm(start time.Duration, view journal.View) {
-	for _, s := range n.shards {
-		o := view.Owners[s.id]
+// step gives the state machine of ownership an input and does what it asks for.
+// Steps exclude each other: a shard must not be served after the action that
+// ends its epoch. The caller must not hold a shard's lock.
+func (n *Node) step(input func(*ownership.Machine) []ownership.Action) {
+	n.owning.Lock()
+	defer n.owning.Unlock()
+	for _, a := range input(n.owner) {
+		n.act(a)
+	}
+}
+
+// act does what ownership asks for, in the background if it takes time.
+func (n *Node) act(a ownership.Action) {
+	if a.Do == ownership.Suspected {
+		n.log.Info("suspected", "member", a.Node, "silent_ms", a.Wait.Milliseconds())
+		return
+	}
+	s := n.shards[a.Shard]
+	switch a.Do {
+	case ownership.Confirm:
 		s.mu.Lock()
-		holds := s.epoch != 0 && o.Revision == s.epoch && !o.Released
-		if holds {
-			s.confirmed = start
-			if s.machine != nil {
-				s.machine.Confirmed(start)
-			}
+		if s.machine != nil && s.epoch == a.Epoch {
+			s.machine.Confirmed(a.Start)
 		}
-		// A view that began before the claim ended may be older than the epoch.
-		lost := s.epoch != 0 && o.Revision > s.epoch && !n.cfg.Bugs.NoFence
-		epoch := s.epoch
 		s.mu.Unlock()
-		if lost {
-			n.log.Info("deposed", "shard", s.id, "epoch", epoch, "by", o.Node)
-			n.depose(s)
+	case ownership.Depose:
+		if a.Node != "" {
+			n.log.Info("deposed", "shard", s.id, "epoch", a.Epoch, "by", a.Node)
 		}
-	}
-}
-
-// listen counts how long each member has been silent. Time during which this
-// node did not reach the store itself says nothing about the others.
-func (n *Node) listen(start time.Duration, view journal.View) {
-	passed := min(start-n.lastView, 2*confirmEvery)
-	if n.firstView == 0 {
-		n.firstView = start
-	}
-	n.lastView = start
-	for name, h := range n.heard {
-		m, known := view.Members[name]
-		if known && m.Revision != h.revision {
-			// The first one seen may be of an earlier life.
-			if h.revision != 0 && !h.beating {
-				h.beating, h.since = true, start
+		n.end(s, a.Epoch)
+	case ownership.Claim:
+		n.wg.Go(func() { n.claim(s, a) })
+	case ownership.Recover:
+		s.mu.Lock()
+		s.epoch = a.Epoch
+		s.mu.Unlock()
+		n.wg.Go(func() { n.recover(s, a.Epoch) })
+	case ownership.Wait:
+		n.wg.Go(func() {
+			if n.sleep(a.Wait) {
+				n.step(func(m *ownership.Machine) []ownership.Action { return m.Waited(n.now(), s.id, a.Epoch) })
 			}
-			h.revision, h.silence = m.Revision, 0
-		} else {
-			h.silence += passed
-		}
-		suspected := name != n.cfg.Name && (h.silence > silenceLimit || n.gone(name))
-		if suspected && !h.suspected {
-			n.log.Info("suspected", "member", name, "silent_ms", h.silence.Milliseconds(), "refuses_connections", n.gone(name))
-			h.beating = false
-		}
-		h.suspected = suspected
+		})
+	case ownership.Serve:
+		n.serve(s, a)
+	case ownership.Release:
+		n.wg.Go(func() { n.release(s, a) })
 	}
-}
-
-// gone tells whether the member's port has refused connections: its process is
-// not there, while silence may also be a pause.
-func (n *Node) gone(name string) bool {
-	v, ok := n.refused.Load(name)
-	return ok && v.(int) >= 2
 }
 
 // dial keeps a connection to a member open, on which nothing is ever sent: the
@@ -154,7 +126,10 @@ func (n *Node) dial(name, addr string) {
 	for n.ctx.Err() == nil {
 		conn, err := net.DialTimeout("tcp", addr, time.Second)
 		if err == nil {
-			n.refused.Store(name, 0)
+			n.step(func(m *ownership.Machine) []ownership.Action {
+				m.Connected(name)
+				return nil
+			})
 			closed := context.AfterFunc(n.ctx, func() { conn.Close() })
 			_, _ = conn.Read(make([]byte, 1)) // until either side closes it
 			closed()
@@ -162,76 +137,24 @@ func (n *Node) dial(name, addr string) {
 			continue
 		}
 		if errors.Is(err, syscall.ECONNREFUSED) {
-			v, _ := n.refused.LoadOrStore(name, 0)
-			count := v.(int) + 1
-			n.refused.Store(name, count)
-			if count == 2 {
-				kick(n.look)
-			}
+			n.step(func(m *ownership.Machine) []ownership.Action {
+				if m.Refused(name) {
+					kick(n.look)
+				}
+				return nil
+			})
 		}
 		n.sleep(dialEvery)
 	}
 }
 
 // publish replaces the routes and wakes those who wait for newer ones.
-func (n *Node) publish(view journal.View) {
-	r := &routes{owners: view.Owners, members: map[string]memberState{}, at: n.lastView, changed: make(chan struct{})}
-	for name, h := range n.heard {
-		r.members[name] = memberState{Addr: n.cfg.Members[name].API, Live: !h.suspected}
+func (n *Node) publish(at time.Duration, view journal.View, m *ownership.Machine) {
+	r := &routes{owners: view.Owners, members: map[string]memberState{}, at: at, changed: make(chan struct{})}
+	for name, p := range n.cfg.Members {
+		r.members[name] = memberState{Addr: p.API, Live: m.Live(name)}
 	}
 	close(n.routes.Swap(r).changed)
-}
-
-// decide claims the shards that this node should own and hands one over that
-// another should.
-func (n *Node) decide(view journal.View) {
-	if n.draining.Load() {
-		return
-	}
-	now := n.now()
-	forming := now-n.firstView < formationTime
-	for _, s := range n.shards {
-		o := view.Owners[s.id]
-		s.mu.Lock()
-		mine, claiming, releasing := s.epoch != 0 && s.epoch == o.Revision, s.claiming, s.releasing
-		s.mu.Unlock()
-		if claiming || releasing {
-			continue
-		}
-		me := n.cfg.Name
-		stand := n.preferred(s.id, n.live) == me
-		switch {
-		case mine && !o.Released:
-			settled := n.preferred(s.id, func(name string) bool {
-				h := n.heard[name]
-				return name == me || h.beating && !h.suspected && now-h.since > settleTime
-			})
-			if settled != me && n.handingOff.CompareAndSwap(0, 1) {
-				go func() {
-					defer n.handingOff.Store(0)
-					ctx, cancel := context.WithTimeout(n.ctx, 5*time.Second)
-					defer cancel()
-					n.release(ctx, s, settled)
-				}()
-			}
-		case n.cfg.Bugs.NoFence && n.serves(s) && !(o.Released && o.Next == me):
-			// does not notice that it was deposed
-		case o.Revision == 0:
-			if stand && (!forming || n.preferred(s.id, func(string) bool { return true }) == me) {
-				n.claim(s, o, 0)
-			}
-		case o.Released:
-			if o.Next == me || stand && !n.live(o.Next) {
-				n.claim(s, o, 0)
-			}
-		case o.Node == me:
-			// An earlier life of this node: it is dead, but its lease may not
-			// have run out in the eyes of those it answered.
-			n.claim(s, o, lease)
-		case stand && !n.live(o.Node):
-			n.claim(s, o, lease)
-		}
-	}
 }
 
 func (n *Node) serves(s *shard) bool {
@@ -240,35 +163,52 @@ func (n *Node) serves(s *shard) bool {
 	return s.machine != nil
 }
 
-// claim takes a shard over in the background: write the epoch, then read the
-// tail, then wait until the predecessor cannot serve reads any more.
-func (n *Node) claim(s *shard, seen journal.Owner, wait time.Duration) {
-	s.mu.Lock()
-	s.claiming = true
-	s.mu.Unlock()
-	n.depose(s) // an earlier epoch that is still served here, which only a planted bug leaves
-	n.wg.Go(func() {
-		began := n.now()
-		m, head, err := n.takeOver(s, seen, wait)
+// claim writes this node's epoch, if nobody was faster.
+func (n *Node) claim(s *shard, a ownership.Action) {
+	start := n.now()
+	ctx, cancel := context.WithTimeout(n.ctx, claimTimeout)
+	defer cancel()
+	epoch, won, err := n.store.Claim(ctx, s.id, a.Epoch, n.cfg.Name)
+	if err != nil && n.ctx.Err() == nil {
+		n.log.Warn("claim", "shard", s.id, "err", err)
+	}
+	if err != nil || !won {
+		epoch = 0
+	}
+	n.step(func(m *ownership.Machine) []ownership.Action { return m.Claimed(start, n.now(), s.id, epoch) })
+}
+
+// recover reads the journal of a shard that was claimed.
+func (n *Node) recover(s *shard, epoch int64) {
+	ctx, cancel := context.WithTimeout(n.ctx, claimTimeout)
+	defer cancel()
+	head, tail, err := n.readTail(ctx, s.id)
+	if err != nil {
+		if n.ctx.Err() == nil {
+			n.log.Warn("recover", "shard", s.id, "err", err)
+		}
+		n.end(s, epoch)
+	} else {
 		s.mu.Lock()
-		s.claiming = false
-		switch {
-		case m == nil:
-			s.epoch = 0
-		case s.epoch == m.Epoch(): // not deposed meanwhile
-			m.Confirmed(s.confirmed)
-			s.machine, s.head = m, head
+		if s.epoch == epoch { // not deposed meanwhile
+			s.head, s.recovered = head, core.New(n.coreConfig(), epoch, head, tail, 0)
 		}
 		s.mu.Unlock()
-		switch {
-		case err != nil && n.ctx.Err() == nil:
-			n.log.Warn("claim", "shard", s.id, "err", err)
-		case m != nil:
-			n.metrics.takeovers.Inc()
-			n.log.Info("serving", "shard", s.id, "epoch", m.Epoch(), "after", seen.Node, "took_ms", (n.now() - began).Milliseconds())
-		}
-		n.wake()
-	})
+	}
+	n.step(func(m *ownership.Machine) []ownership.Action { return m.Recovered(n.now(), s.id, epoch, err == nil) })
+}
+
+// serve begins to serve a shard that was recovered.
+func (n *Node) serve(s *shard, a ownership.Action) {
+	s.mu.Lock()
+	if s.epoch == a.Epoch && n.ctx.Err() == nil {
+		s.machine, s.recovered = s.recovered, nil
+		s.machine.Confirmed(a.Start)
+	}
+	s.mu.Unlock()
+	n.metrics.takeovers.Inc()
+	n.log.Info("serving", "shard", s.id, "epoch", a.Epoch)
+	n.wake()
 }
 
 // wake makes those look again who wait for a shard to be served here.
@@ -279,34 +219,6 @@ func (n *Node) wake() {
 	if n.routes.CompareAndSwap(old, &next) {
 		close(old.changed)
 	}
-}
-
-func (n *Node) takeOver(s *shard, seen journal.Owner, wait time.Duration) (*core.Shard, core.Head, error) {
-	start := n.now()
-	ctx, cancel := context.WithTimeout(n.ctx, 2*time.Second)
-	defer cancel()
-	epoch, won, err := n.store.Claim(ctx, s.id, seen.Revision, n.cfg.Name)
-	if err != nil || !won {
-		return nil, core.Head{}, err
-	}
-	claimed := n.now()
-	s.mu.Lock()
-	s.epoch, s.confirmed = epoch, start
-	s.mu.Unlock()
-	head, tail, err := n.readTail(ctx, s.id)
-	if err != nil {
-		return nil, head, err
-	}
-	m := core.New(core.Config{
-		Types: n.types, Memory: n.cfg.Memory, Window: n.cfg.Window, Lease: lease, Bugs: n.cfg.Bugs,
-	}, epoch, head, tail, start)
-	if n.cfg.Bugs.NoFence {
-		wait = 0
-	}
-	if left := wait - (n.now() - claimed); left > 0 && !n.sleep(left) {
-		return nil, head, n.ctx.Err()
-	}
-	return m, head, nil
 }
 
 func (n *Node) readTail(ctx context.Context, shard int) (head core.Head, tail []core.Group, err error) {
@@ -346,8 +258,37 @@ func (n *Node) readCheckpoint(shard int, id core.ID) (*core.Checkpoint, error) {
 // depose ends the epoch of a shard here.
 func (n *Node) depose(s *shard) {
 	s.mu.Lock()
+	epoch := s.epoch
+	s.mu.Unlock()
+	n.step(func(m *ownership.Machine) []ownership.Action { return m.Ended(s.id, epoch) })
+}
+
+// deposeMachine is depose, unless another epoch has begun here since.
+func (n *Node) deposeMachine(s *shard, m *core.Shard) {
+	n.step(func(o *ownership.Machine) []ownership.Action { return o.Ended(s.id, m.Epoch()) })
+}
+
+// inDoubt ends the epoch of m if a checkpoint or a cut of it may still happen
+// although the store has returned err: late, over a newer one, it would take
+// back records that are not in the journal any more. The fence stops it only
+// when the epoch is over.
+func (n *Node) inDoubt(s *shard, m *core.Shard, err error) {
+	if !errors.Is(err, journal.ErrDeposed) && n.ctx.Err() == nil {
+		n.log.Warn("a checkpoint is in doubt", "shard", s.id, "epoch", m.Epoch(), "err", err)
+	}
+	n.deposeMachine(s, m)
+}
+
+// end stops serving a shard, unless another epoch has begun here since. Who
+// waits for a reply is told to try elsewhere.
+func (n *Node) end(s *shard, epoch int64) {
+	s.mu.Lock()
+	if s.epoch != epoch {
+		s.mu.Unlock()
+		return
+	}
 	m := s.machine
-	s.machine, s.epoch = nil, 0
+	s.machine, s.recovered, s.epoch = nil, nil, 0
 	var out core.Output
 	if m != nil {
 		out = m.Depose()
@@ -357,48 +298,42 @@ func (n *Node) depose(s *shard) {
 	n.deliver(s, m, out)
 }
 
-// deposeMachine is depose, unless another epoch has begun here since.
-func (n *Node) deposeMachine(s *shard, m *core.Shard) {
-	s.mu.Lock()
-	current := s.machine == m
-	s.mu.Unlock()
-	if current {
-		n.depose(s)
-	}
-}
-
-// release stops serving a shard, makes what it holds durable, and lets next
-// serve it at once.
-func (n *Node) release(ctx context.Context, s *shard, next string) {
+// release stops serving a shard, makes what it holds durable, and lets another
+// node serve it at once.
+func (n *Node) release(s *shard, a ownership.Action) {
+	defer n.step(func(m *ownership.Machine) []ownership.Action {
+		m.Released(s.id, a.Epoch)
+		return nil
+	})
 	s.mu.Lock()
 	m := s.machine
-	if m == nil || s.releasing {
+	if m == nil || s.epoch != a.Epoch {
 		s.mu.Unlock()
 		return
 	}
-	s.releasing = true
 	out := m.Close()
 	s.mu.Unlock()
 	n.deliver(s, m, out)
 	kick(n.flush)
 
-	wakeUp := context.AfterFunc(ctx, s.idle.Broadcast)
+	wakeUp := context.AfterFunc(n.ctx, s.idle.Broadcast)
 	s.mu.Lock()
-	for s.machine == m && m.Pending() && ctx.Err() == nil {
+	// However long it takes: a shard that is closed must not be kept.
+	for s.machine == m && m.Pending() && n.ctx.Err() == nil {
 		s.idle.Wait()
 	}
 	mine := s.machine == m && !m.Pending()
 	s.mu.Unlock()
 	wakeUp()
-	if mine {
-		n.depose(s)
-		if err := n.store.Release(ctx, s.id, m.Epoch(), n.cfg.Name, next); err != nil {
-			n.log.Warn("release", "shard", s.id, "err", err)
-		} else {
-			n.log.Info("released", "shard", s.id, "to", next)
-		}
+	if !mine {
+		return
 	}
-	s.mu.Lock()
-	s.releasing = false
-	s.mu.Unlock()
+	n.end(s, a.Epoch)
+	ctx, cancel := context.WithTimeout(n.ctx, releaseTimeout)
+	defer cancel()
+	if err := n.store.Release(ctx, s.id, a.Epoch, n.cfg.Name, a.Node); err != nil {
+		n.log.Warn("release", "shard", s.id, "err", err)
+	} else {
+		n.log.Info("released", "shard", s.id, "to", a.Node)
+	}
 }
