@@ -394,7 +394,7 @@ func (n *node) deliver(s *shard, m *core.Shard, out core.Output) {
 
 func (n *node) load(s *shard, m *core.Shard, id core.ID) {
 	var data []byte
-	n.ask("load", claimTimeout, func() { data = n.w.store.checkpoints[s.id][id] }, func(ok bool) {
+	n.ask("load", claimTimeout, func() { data = n.w.store.checkpoints[s.id][id].data }, func(ok bool) {
 		if !ok {
 			n.deliver(s, m, m.LoadFailed(id))
 			return

@@ -19,9 +19,15 @@ type store struct {
 	members     map[string]journal.Member
 	heads       map[int]core.Head
 	entries     map[int][]entry // by position
-	checkpoints map[int]map[core.ID][]byte
+	checkpoints map[int]map[core.ID]checkpoint
 	last        map[int]core.Head // last entry of each shard, and its last record
 	durable     map[string]bool   // operations in the journal
+}
+
+// checkpoint is one of an entity, with the position of its last record.
+type checkpoint struct {
+	pos  int64
+	data []byte
 }
 
 type entry struct {
@@ -33,7 +39,7 @@ type entry struct {
 func newStore(w *world) *store {
 	return &store{
 		w: w, owners: map[int]journal.Owner{}, members: map[string]journal.Member{}, heads: map[int]core.Head{},
-		entries: map[int][]entry{}, checkpoints: map[int]map[core.ID][]byte{}, last: map[int]core.Head{}, durable: map[string]bool{},
+		entries: map[int][]entry{}, checkpoints: map[int]map[core.ID]checkpoint{}, last: map[int]core.Head{}, durable: map[string]bool{},
 	}
 }
 
@@ -183,21 +189,18 @@ func (s *store) put(shard int, epoch int64, id core.ID, data []byte) bool {
 		s.w.broken("shard %d: the checkpoint of %s is at record %d, the journal ends at %d", shard, id.Key, pos, s.last[shard].Pos)
 	}
 	if s.checkpoints[shard] == nil {
-		s.checkpoints[shard] = map[core.ID][]byte{}
+		s.checkpoints[shard] = map[core.ID]checkpoint{}
 	}
-	if old := s.position(s.checkpoints[shard][id]); pos < old && old <= s.heads[shard].Pos {
+	if old := s.checkpoints[shard][id].pos; pos < old && old <= s.heads[shard].Pos {
 		s.w.broken("shard %d: the checkpoint of %s at record %d was replaced by an older one at %d, and the journal is cut off at %d", shard, id.Key, old, pos, s.heads[shard].Pos)
 	}
 	s.w.log("store: shard %d checkpoint of %s at record %d", shard, id.Key, pos)
-	s.checkpoints[shard][id] = data
+	s.checkpoints[shard][id] = checkpoint{pos, data}
 	return true
 }
 
 // position is the record up to which a checkpoint goes.
 func (s *store) position(data []byte) int64 {
-	if data == nil {
-		return 0
-	}
 	var c core.Checkpoint
 	if err := json.Unmarshal(data, &c); err != nil {
 		s.w.violated("checkpoint does not decode: %v", err)
@@ -222,7 +225,7 @@ func (s *store) cutOff(shard int, epoch int64, head core.Head) bool {
 			return false
 		}
 		for _, r := range g.Records {
-			if s.position(s.checkpoints[shard][r.ID]) < r.Pos {
+			if s.checkpoints[shard][r.ID].pos < r.Pos {
 				s.w.broken("shard %d: record %d of %s is cut off, and no checkpoint has it", shard, r.Pos, r.ID.Key)
 			}
 		}
