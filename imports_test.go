@@ -57,6 +57,7 @@ var reserved = []struct{ library, folder, reason string }{
 	{"go.k6.io", "loadgen/k6", "k6 is AGPL-3.0 and stays in a module of its own"},
 	{"github.com/spf13/cobra", "cmd", "only the command line parses the command line"},
 	{"go.etcd.io", "runtime", "only the reference runtime has a store"},
+	{"github.com/jackc", "runtime", "only the reference runtime has a store"},
 }
 
 // pure are folders that import nothing but the standard library.
@@ -171,6 +172,8 @@ func TestForbidden(t *testing.T) {
 		{"chaos/mesh", "k8s.io/client-go/kubernetes", true},
 		{"chaos", "github.com/chaos-mesh/chaos-mesh/api/v1alpha1", true},
 		{"fixtures/reference", "statequake/history", true},
+		{"fixtures/postgres", "github.com/jackc/pgx/v5", false},
+		{"runtime/journal/postgres", "github.com/jackc/pgx/v5/pgxpool", true},
 		{"fixtures/services", "statequake/history/model", false},
 		{"fixtures/services", "statequake/runtime/entity", true},
 		{"fixtures/services", "statequake/runtime/core", false},

@@ -92,6 +92,8 @@ func TestBadOwnSystem(t *testing.T) {
 			"f.yaml:4: system.name: reference is the name of the bundled runtime; give your own system another one"},
 		{"bug", "name: my-store", "name: my-store\n  bug: no-fence",
 			"f.yaml:5: system.bug: means something to the reference runtime only"},
+		{"store", "name: my-store", "name: my-store\n  store: postgres",
+			"f.yaml:5: system.store: means something to the reference runtime only"},
 		{"memory", "name: my-store", "name: my-store\n  ack: memory",
 			"f.yaml:5: system.ack: memory cannot be judged without a witness\nhint: " + witnessHint},
 		{"an operation is missing", "      get: {path: \"/kv/${key}\"}\n", "",

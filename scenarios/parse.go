@@ -101,6 +101,7 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	s.Expect = p.expect(o, opt.CheckExpectation)
 	s.Reveals = o.choice("reveals", "", "kind of violation", violationKinds)
 	p.contradictions(&s)
+	p.storeRoles(&s)
 	return &s
 }
 
@@ -115,7 +116,7 @@ func (p *parser) name(o object) string {
 // system reads the system, but not what describes one's own.
 func (p *parser) system(root object) (System, object) {
 	root.need("system", "system: {name: reference}")
-	o := root.object("system", systemFields...)
+	o := root.object("system", append(slices.Clone(systemFields), "store")...)
 	if root.has("system") {
 		o.need("name", "name: reference is the bundled runtime; any other name, with exec or url, is one's own system")
 	}
@@ -126,6 +127,7 @@ func (p *parser) system(root object) (System, object) {
 	s := System{
 		Name:         p.systemName(o),
 		Nodes:        int(o.integer("nodes", nodes, 1, 9)),
+		Store:        p.store(o),
 		Ack:          o.choice("ack", "durable", "contract", []string{"durable", "memory"}),
 		RestartDelay: o.duration("restart_delay", time.Second, 0, 10*time.Minute),
 		StoreDelay:   o.duration("store_delay", 0, 0, 10*time.Second),
@@ -142,6 +144,17 @@ func (p *parser) system(root object) (System, object) {
 		o.refuse("window", "system.ack: memory has one", "contradicts ack: durable, under which nothing acknowledged is volatile")
 	}
 	return s, o
+}
+
+// store reads where the reference runtime keeps its state.
+func (p *parser) store(system object) string {
+	if !isOwn(system) {
+		return system.choice("store", "etcd", "store", []string{"etcd", "postgres"})
+	}
+	if system.has("store") {
+		system.refuse("store", "", "means something to the reference runtime only")
+	}
+	return ""
 }
 
 // load reads the load, but for its retries.
@@ -326,6 +339,31 @@ func (p *parser) faults(root object) []Fault {
 		faults = append(faults, f)
 	}
 	return faults
+}
+
+// storeRoles reports faults that select nodes by their role in a store of which
+// they are no part.
+func (p *parser) storeRoles(s *Scenario) {
+	if s.System.Store != "postgres" {
+		return
+	}
+	for i, f := range s.Faults {
+		var object struct {
+			Spec struct {
+				Selector struct {
+					LabelSelectors map[string]string `json:"labelSelectors"`
+				} `json:"selector"`
+			} `json:"spec"`
+		}
+		if f.Plan == nil || json.Unmarshal(f.Chaos, &object) != nil {
+			continue // reported already
+		}
+		if role, ok := object.Spec.Selector.LabelSelectors[chaos.RoleLabel]; ok {
+			p.refuse(fmt.Sprintf("faults[%d].chaos.spec.selector.labelSelectors.%s", i, chaos.RoleLabel),
+				"system.store: etcd has a leader and followers; "+chaos.OwnerOfLabel+": hottest selects without them",
+				"contradicts system.store: postgres, a server beside the nodes, so none of them is a %s", shorten(role))
+		}
+	}
 }
 
 // chaos reads the Chaos Mesh object of a fault.

@@ -120,6 +120,7 @@ type resolvedSystem struct {
 	Name         string  `yaml:"name"`
 	Version      string  `yaml:"version,omitempty"`
 	Nodes        int     `yaml:"nodes"`
+	Store        string  `yaml:"store,omitempty"`
 	Ack          string  `yaml:"ack"`
 	Window       string  `yaml:"window,omitempty"`
 	RestartDelay string  `yaml:"restart_delay,omitempty"`
@@ -132,7 +133,7 @@ type resolvedSystem struct {
 
 // resolved is the system with the fields that its kind has.
 func (s *System) resolved() (resolvedSystem, error) {
-	r := resolvedSystem{Name: s.Name, Version: s.Version, Nodes: s.Nodes, Ack: s.Ack}
+	r := resolvedSystem{Name: s.Name, Version: s.Version, Nodes: s.Nodes, Store: s.Store, Ack: s.Ack}
 	if s.Ack == "memory" {
 		r.Window = s.Window.String()
 	}

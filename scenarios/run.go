@@ -25,6 +25,14 @@ const (
 	statusEvery  = 200 * time.Millisecond
 )
 
+// drainTimes are how long a workload's timers may take after the load, by its
+// name: 2 s until a transfer is resumed and 1.5 s until an approval expires, 2 s
+// for which the checkers let a timer be late, and a little more.
+var drainTimes = map[string]time.Duration{
+	"ledger":   4500 * time.Millisecond,
+	"approval": 4 * time.Second,
+}
+
 // RunOptions says where and how a scenario runs.
 type RunOptions struct {
 	Dir       string // run directory: new, or empty
@@ -38,7 +46,7 @@ type RunOptions struct {
 
 // Status is the state of a run, for whoever watches it.
 type Status struct {
-	Phase   string        // starting, warmup, load, recovery, audit, stopping
+	Phase   string        // starting, warmup, load, recovery, drain, audit, stopping
 	Elapsed time.Duration // in warmup and load: since the first operation was due; else since the phase began
 	Total   time.Duration // of warmup and load together; otherwise how long the phase may take
 	Load    loadgen.Stats
@@ -151,6 +159,7 @@ func (r *run) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.drain(ctx)
 	r.audit(append(r.workload.Touched(), probed...))
 	r.enter("stopping", r.now(), stopLimit)
 	r.ownExits()
@@ -253,6 +262,20 @@ func (r *run) targets() []chaos.Node {
 		})
 	}
 	return nodes
+}
+
+// drain waits for the timers of the workload, unless ctx ends: then those that
+// are left are for the checkers to excuse.
+func (r *run) drain(ctx context.Context) {
+	wait, ok := drainTimes[r.scenario.Load.Workload.Name]
+	if !ok {
+		return
+	}
+	r.enter("drain", r.now(), wait)
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+	}
 }
 
 // audit reads every key back. Keys that cannot be read stay out of the history,

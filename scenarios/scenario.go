@@ -26,6 +26,7 @@ type System struct {
 	Name         string        // "reference", or the name of one's own
 	Version      string        // of one's own system, as written; may be empty
 	Nodes        int           // 1 to 9
+	Store        string        // reference runtime only, else empty: "etcd" in the nodes, or "postgres", a server beside them
 	Ack          string        // "durable" or "memory": the contract it is judged by
 	Window       time.Duration // ack memory only, else 0: how long an acknowledged write may stay volatile
 	RestartDelay time.Duration // from a node's death to its next start

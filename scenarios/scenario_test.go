@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &Scenario{
 		Name: "small", Claim: "counters count.", Seed: 7,
-		System: System{Name: "reference", Nodes: 3, Ack: "durable", RestartDelay: time.Second, Shards: 16},
+		System: System{Name: "reference", Nodes: 3, Store: "etcd", Ack: "durable", RestartDelay: time.Second, Shards: 16},
 		Load: Load{
 			Workload: Workload{Name: "counter", Keys: 1000, Mix: map[string]int{"add": 80, "get": 20}},
 			Driver:   "http", Route: "spread", Arrivals: Arrivals{Constant: 10},
@@ -91,6 +91,7 @@ func TestSet(t *testing.T) {
 		{[]string{"system.bug=no-fence"}, func(s *Scenario) bool { return s.System.Bug == "no-fence" }},
 		{[]string{"system.bug=no-fence", "system.bug="}, func(s *Scenario) bool { return s.System.Bug == "" }},
 		{[]string{"system.bug="}, func(s *Scenario) bool { return s.System.Bug == "" }},
+		{[]string{"system.store=postgres"}, func(s *Scenario) bool { return s.System.Store == "postgres" }},
 		{[]string{`system.bug=""`}, func(s *Scenario) bool { return s.System.Bug == "" }},
 		{[]string{"load.arrivals.constant=800/s"}, func(s *Scenario) bool { return s.Load.Arrivals.Constant == 800 }},
 		{[]string{"load.arrivals={closed: {clients: 4}}"}, func(s *Scenario) bool { return s.Load.Arrivals == Arrivals{Clients: 4} }},
@@ -118,6 +119,22 @@ func TestSet(t *testing.T) {
 			t.Errorf("--set %v: %v", tt.set, err)
 		} else if !tt.ok(s) {
 			t.Errorf("--set %v has no effect: %+v", tt.set, s)
+		}
+	}
+}
+
+// Nodes have a role in a store that is in them, and none in one beside them.
+func TestStoreRoles(t *testing.T) {
+	for _, role := range []string{"store-leader", "store-follower"} {
+		text := edit(t, withFault, "statequake.dev/owner-of: hottest", "statequake.dev/role: "+role)
+		if _, err := Parse("f.yaml", []byte(text), Options{}); err != nil {
+			t.Errorf("%s with etcd: %v", role, err)
+		}
+		_, err := Parse("f.yaml", []byte(text), Options{Set: []string{"system.store=postgres"}})
+		want := "f.yaml:13: faults[0].chaos.spec.selector.labelSelectors.statequake.dev/role: contradicts system.store: postgres, a server beside the nodes, so none of them is a " + role + "\n" +
+			"hint: system.store: etcd has a leader and followers; statequake.dev/owner-of: hottest selects without them"
+		if err == nil || err.Error() != want {
+			t.Errorf("%s with postgres:\n got %v\nwant %s", role, err, want)
 		}
 	}
 }
@@ -227,6 +244,7 @@ func TestResolvedRoundTrip(t *testing.T) {
 		"fault":   withFault,
 		"closed":  edit(t, small, "{constant: 10/s}", "{closed: {clients: 3}}"),
 		"memory":  edit(t, small, "{name: reference}", "{name: reference, ack: memory, window: 250ms}"),
+		"store":   edit(t, small, "{name: reference}", "{name: reference, store: postgres}"),
 		"percent": small + "  retry: {max: 0, duplicate: 0.7%}\n",
 		"odd":     small + "expect: {\"true\": \"null\", \"a: b\": '#', '<<': \"0x1\", '': 1}\n",
 	}
@@ -305,7 +323,7 @@ func TestBundled(t *testing.T) {
 			t.Errorf("%s runs %s of load, more than 35s", info.Name, total)
 		}
 	}
-	want := []string{"double-kill", "kill-owner", "memory-ack", "pause-owner", "pod-failure", "quickstart", "rolling-kill", "steady",
+	want := []string{"approval", "device-twin", "double-kill", "kill-owner", "leaderboard", "ledger", "memory-ack", "pause-owner", "playback", "pod-failure", "quickstart", "rolling-kill", "steady",
 		"bugs/ack-before-journal", "bugs/dirty-read", "bugs/double-apply", "bugs/no-fence"}
 	if !slices.Equal(names, want) {
 		t.Errorf("bundled %v, want %v", names, want)
@@ -340,7 +358,7 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"quikstart": "no file \"quikstart\" and no bundled scenario \"quikstart\"; have double-kill, kill-owner, memory-ack, pause-owner, pod-failure, quickstart, rolling-kill, steady, bugs/ack-before-journal, bugs/dirty-read, bugs/double-apply, bugs/no-fence\nhint: did you mean quickstart?",
+		"quikstart": "no file \"quikstart\" and no bundled scenario \"quikstart\"; have approval, device-twin, double-kill, kill-owner, leaderboard, ledger, memory-ack, pause-owner, playback, pod-failure, quickstart, rolling-kill, steady, bugs/ack-before-journal, bugs/dirty-read, bugs/double-apply, bugs/no-fence\nhint: did you mean quickstart?",
 		"bugs":      "bugs: is a folder, not a scenario",
 	} {
 		if _, err := Open(name, Options{}); err == nil || err.Error() != want {

@@ -2,11 +2,14 @@ package scenarios
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"statequake/fixtures"
 	"statequake/fixtures/custom"
+	"statequake/fixtures/postgres"
 	"statequake/fixtures/reference"
+	"statequake/history"
 	"statequake/loadgen"
 )
 
@@ -20,13 +23,45 @@ const (
 // has to know of its kind.
 type system struct {
 	*fixtures.Cluster
-	started bool // its processes are ours, and can be killed
+	store   *postgres.Server // beside the nodes; nil if there is none
+	started bool             // its processes are ours, and can be killed
 	codec   loadgen.Codec
 	audit   string // the read that the audit makes
 	// resolve names the nodes that have a label value at this instant.
 	resolve func(ctx context.Context, label, value string) ([]string, error)
 	// probes names n keys to probe, without their generation.
 	probes func(ctx context.Context, n int) ([]loadgen.EntityKey, error)
+}
+
+// Stop ends the nodes as Cluster.Stop does, and then their store.
+func (s system) Stop(ctx context.Context) error {
+	err := s.Cluster.Stop(ctx)
+	if s.store != nil {
+		err = errors.Join(err, s.store.Stop())
+	}
+	return err
+}
+
+// Sample reads the resources of the nodes and of their store.
+func (s system) Sample() []history.Sample {
+	samples := s.Cluster.Sample()
+	if s.store != nil {
+		if sample, ok := s.store.Sample(); ok {
+			samples = append(samples, sample)
+		}
+	}
+	return samples
+}
+
+// OwnExits are the ends of nodes, and of their store, that nobody ordered.
+func (s system) OwnExits() map[string][]fixtures.Exit {
+	all := s.Cluster.OwnExits()
+	if s.store != nil {
+		if exits := s.store.OwnExits(); len(exits) > 0 {
+			all[postgres.Name] = exits
+		}
+	}
+	return all
 }
 
 // start starts the system and returns when it is ready.
@@ -39,16 +74,28 @@ func (r *run) start(ctx context.Context) (system, error) {
 
 func (r *run) startReference(ctx context.Context) (system, error) {
 	s := &r.scenario.System
-	cluster, err := reference.Start(ctx, reference.Config{
+	config := reference.Config{
 		Binary: r.opt.Binary, Dir: r.opt.Dir, Nodes: s.Nodes, Shards: s.Shards,
 		Ack: s.Ack, Window: s.Window, RestartDelay: s.RestartDelay,
 		StoreDelay: s.StoreDelay, Bug: s.Bug, Now: r.now, Hottest: r.workload.Hottest,
-	})
+	}
+	var store *postgres.Server
+	if s.Store == "postgres" {
+		var err error
+		if store, err = postgres.Start(ctx, postgres.Config{Dir: r.opt.Dir, Now: r.now}); err != nil {
+			return system{}, err
+		}
+		config.Store, config.Env = store.URL(), store.Env()
+	}
+	cluster, err := reference.Start(ctx, config)
 	if err != nil {
+		if store != nil {
+			_ = store.Stop() // the error is why
+		}
 		return system{}, err
 	}
 	return system{
-		Cluster: cluster.Cluster, started: true, codec: reference.Codec{}, audit: auditWitness, resolve: cluster.Resolve,
+		Cluster: cluster.Cluster, store: store, started: true, codec: reference.Codec{}, audit: auditWitness, resolve: cluster.Resolve,
 		probes: func(ctx context.Context, n int) ([]loadgen.EntityKey, error) { return spreadProbes(ctx, cluster, n) },
 	}, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"statequake/fixtures/postgres"
 	"statequake/scenarios"
 )
 
@@ -25,10 +27,23 @@ func TestMain(m *testing.M) {
 //	code N COMMAND...   run a command, which must end with exit code N
 //	listen NAME         keep a loopback port busy and put it into the variable
 //	lossy               build examples/lossy into the folder of the script, its scenarios beside it
+//
+// and the condition [postgres]: a PostgreSQL server is installed. With
+// STATEQUAKE_REQUIRE_POSTGRES=1 it fails if none is.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
+		Condition: func(name string) (bool, error) {
+			if name != "postgres" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			err := postgres.Installed()
+			if os.Getenv("STATEQUAKE_REQUIRE_POSTGRES") == "1" {
+				return err == nil, err
+			}
+			return err == nil, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": func(ts *testscript.TestScript, _ bool, args []string) {
 				want, err := strconv.Atoi(args[0])

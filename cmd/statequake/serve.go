@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,7 +49,7 @@ const (
 
 func serveCmd() *cobra.Command {
 	var cfg node.Config
-	var members, ack, bug, profiles string
+	var members, ack, bug, profiles, maxMemory string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run one node of the reference runtime",
@@ -55,7 +57,12 @@ func serveCmd() *cobra.Command {
 
 Every member is started with the same --members and --shards. A node that is
 started again on the same data directory takes part where it left off. SIGTERM
-hands its shards over before it ends.`,
+hands its shards over before it ends.
+
+What a node cannot take at present it answers with 503, Retry-After and the
+effect none: a client may send it again. Each shard has an equal part of
+--max-memory, whether or not this node serves it; entities that are idle leave
+memory and come back when they are addressed.`,
 		Example: `  statequake serve --node n1 --data /tmp/n1 --members n1=127.0.0.1:7001/127.0.0.1:7101
   curl -d '{"item":"tea","quantity":2}' http://127.0.0.1:7001/v1/entities/cart/42/add`,
 		Args: cobra.NoArgs,
@@ -77,7 +84,13 @@ hands its shards over before it ends.`,
 			if cfg.Shards < 1 || cfg.Shards > 1024 {
 				return fmt.Errorf("--shards %d: must be 1 to 1024", cfg.Shards)
 			}
-			cfg.Memory, cfg.Types = ack == "memory", services.All()
+			if cfg.MaxBytes, err = parseBytes(maxMemory); err != nil {
+				return fmt.Errorf("--max-memory: %w", err)
+			}
+			if cfg.Mailbox < 1 || cfg.MaxInFlight < 1 {
+				return fmt.Errorf("--mailbox %d, --max-in-flight %d: must be at least 1", cfg.Mailbox, cfg.MaxInFlight)
+			}
+			cfg.Memory, cfg.Types, cfg.Actions = ack == "memory", services.All(), services.Actions()
 			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 			return serve(cmd.Context(), cfg, profiles)
 		},
@@ -90,10 +103,29 @@ hands its shards over before it ends.`,
 	f.StringVar(&ack, "ack", "durable", "when a command is acknowledged: durable (a majority has fsynced it) or memory")
 	f.DurationVar(&cfg.Window, "window", 500*time.Millisecond, "with --ack memory: oldest unflushed command with which it still acknowledges early")
 	f.IntVar(&cfg.Shards, "shards", 16, "number of shards; the same for the life of the data")
+	f.StringVar(&maxMemory, "max-memory", "512MiB", "estimated bytes that entities may take in this node's memory, as in 512MiB")
+	f.IntVar(&cfg.Mailbox, "mailbox", 256, "commands that may wait for one entity")
+	f.IntVar(&cfg.MaxInFlight, "max-in-flight", 4096, "commands that may be under way in this node")
 	f.StringVar(&bug, "bug", "", "misbehave on purpose: "+plantedNames())
 	f.StringVar(&profiles, "pprof", "", "address on which to serve Go profiles; nowhere if empty")
 	f.DurationVar(&cfg.StoreDelay, "store-delay", 0, "make every flush take this much longer")
 	return cmd
+}
+
+// parseBytes reads a positive number of bytes, with KiB, MiB or GiB after it or
+// without.
+func parseBytes(s string) (int64, error) {
+	number, unit := s, int64(1)
+	for suffix, size := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		if cut, ok := strings.CutSuffix(s, suffix); ok {
+			number, unit = cut, size
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 1 || n > math.MaxInt64/unit {
+		return 0, fmt.Errorf("%q is not a size\nhint: as in 512MiB, 2GiB or 1000000", s)
+	}
+	return n * unit, nil
 }
 
 func parseMembers(s string) (map[string]node.Peer, error) {
@@ -144,7 +176,7 @@ func serve(ctx context.Context, cfg node.Config, profiles string) error {
 			cfg.Log.Error("profiles", "err", http.ListenAndServe(profiles, mux))
 		}()
 	}
-	server := &http.Server{Handler: n.Handler(), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
+	server := n.Server()
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	cfg.Log.Info("up", "node", cfg.Name, "api", listener.Addr().String())
@@ -155,10 +187,7 @@ func serve(ctx context.Context, cfg node.Config, profiles string) error {
 	case <-ctx.Done():
 		drain, cancel := context.WithTimeout(context.Background(), drainTime)
 		defer cancel()
-		n.Drain(drain)
-		if err = server.Shutdown(drain); err == nil {
-			<-failed
-		}
+		err = n.Shutdown(drain, server, listener)
 	}
 	n.Close()
 	if errors.Is(err, http.ErrServerClosed) {

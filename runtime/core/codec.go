@@ -15,8 +15,7 @@ import (
 //	record = type key op flags [event-name event-data] result version digest [n change*n]
 //	change = name flags [due type key command args]
 //
-// JSON of its own would take ten times as long to write, within the time in
-// which a group is waited for.
+// It is not JSON, since a group is waited for while it is encoded.
 const groupVersion = 1
 
 // flags of a record and of a change.

@@ -17,7 +17,7 @@ const (
 	// DedupeBytes bounds what the remembered answers of an entity take; the
 	// oldest are forgotten beyond it. No result of a write may be larger.
 	DedupeBytes = 256 << 10
-	// MaxState bounds the snapshot of an entity: a larger one takes no events.
+	// MaxState bounds the snapshot of an entity: no event makes it larger.
 	MaxState = 1 << 20
 
 	defaultMailbox  = 256       // commands that wait for one entity
@@ -41,6 +41,8 @@ var (
 	// ErrTooLarge: the entity or what the command would add to it is too
 	// large. The command had no effect.
 	ErrTooLarge = errors.New("too large")
+	// ErrPanic: the handler panicked. The command had no effect.
+	ErrPanic = errors.New("the handler panicked")
 )
 
 // tooLarge says which limit a command would exceed.

@@ -334,7 +334,7 @@ func (w *world) audit(id core.ID) {
 		chain.Record(op)
 		digests = append(digests, chain.Digest)
 		switch {
-		case strings.HasPrefix(op, "timer-"):
+		case strings.Contains(op, "/"):
 			fired++
 		case w.commands[op].Name == "later":
 			set++

@@ -56,14 +56,28 @@ type Reply struct {
 	Err     error
 }
 
-// Run is a command of a slow entity to decide on: call Entity.Handle(Command),
-// wherever and for however long, and hand the decision to Decided. Nothing else
-// changes the entity meanwhile.
+// Run is a command of a slow entity to decide on: call Decide, wherever and for
+// however long, and hand the decision to Decided. Nothing else changes the
+// entity meanwhile.
 type Run struct {
 	ID      ID
 	Entity  entity.Entity
 	Command entity.Command
 	serial  int64
+}
+
+// Decide has the entity's handler decide. A panic of it is an ErrPanic.
+func (r Run) Decide() (entity.Decision, error) { return handle(r.Entity, r.Command) }
+
+// handle has an entity decide. The caller may hold locks that a panic of the
+// handler would leave locked.
+func handle(e entity.Entity, c entity.Command) (d entity.Decision, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			d, err = entity.Decision{}, fmt.Errorf("%s: %w: %v", c.Name, ErrPanic, p)
+		}
+	}()
+	return e.Handle(c)
 }
 
 // Output is what the caller has to do after an input.
@@ -274,7 +288,7 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 		s.reply(now, e.pos, c, Reply{Result: a.Result, Version: a.Version, Digest: a.Digest})
 		return
 	}
-	command := entity.Command{Name: c.Name, Args: c.Args}
+	command := entity.Command{Op: c.Op, Key: c.ID.Key, Name: c.Name, Args: c.Args}
 	if e.typ.Slow {
 		s.runs++
 		busy := c // only here does it outlive the call
@@ -282,7 +296,7 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 		s.out.Runs = append(s.out.Runs, Run{ID: e.id, Entity: e.state, Command: command, serial: s.runs})
 		return
 	}
-	d, err := e.state.Handle(command)
+	d, err := handle(e.state, command)
 	s.decide(now, e, &c, d, err)
 }
 
@@ -348,17 +362,14 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 		err = tooLarge(c.Name+": the result", len(result), DedupeBytes)
 	case r.bytes() > maxRecordBytes:
 		err = tooLarge(c.Name+": the record", r.bytes(), maxRecordBytes)
-	case d.Event != nil && e.encoded > MaxState:
-		err = tooLarge("the state", e.encoded, MaxState)
+	case d.Event != nil:
+		event := *d.Event
+		event.Op = c.Op
+		err = e.apply(event, r.bytes())
 	}
 	if err != nil {
 		s.answer(now, *c, Reply{Err: err})
 		return
-	}
-	if d.Event != nil {
-		event := *d.Event
-		event.Op = c.Op
-		e.state.Apply(event)
 	}
 	r.Version, r.Digest = e.state.Applied()
 	e.pos = s.append(now, r)
@@ -370,6 +381,31 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 		s.ask(e)
 	}
 	s.reply(now, e.pos, *c, Reply{Result: r.Result, Version: r.Version, Digest: r.Digest})
+}
+
+// apply folds an event of a record of so many bytes into the state, unless that
+// would make it too large for a checkpoint. Only close to the limit is it
+// encoded to know: what records take is more than what they add, mostly.
+func (e *live) apply(event entity.Event, bytes int) error {
+	if e.encoded+e.since+bytes <= MaxState {
+		e.state.Apply(event)
+		return nil
+	}
+	before, err := encodeState(e.state)
+	if err != nil {
+		return err
+	}
+	e.state.Apply(event)
+	after, err := encodeState(e.state)
+	if err == nil && len(after) <= MaxState {
+		e.encoded, e.since = len(after), 0
+		return nil
+	}
+	if err == nil {
+		err = tooLarge("the state", len(after), MaxState)
+	}
+	e.state = e.typ.New()
+	return errors.Join(err, json.Unmarshal(before, e.state))
 }
 
 // append adds a record to the group that gathers and returns its position.

@@ -215,7 +215,7 @@ func TestStories(t *testing.T) {
 					switch {
 					case r.Op == "":
 						out.WriteString(" (timer done)")
-					case strings.HasPrefix(r.Op, "timer-"):
+					case strings.Contains(r.Op, "/"):
 						out.WriteString(" (timer)")
 					default:
 						fmt.Fprintf(&out, " %s", r.Op)

@@ -25,6 +25,7 @@ const (
 	timerPages    = 8 // pseudo-entities per shard
 	maxPageBytes  = 1 << 20
 	maxTimerBytes = 64 << 10 // of the arguments of one timer
+	maxFireOp     = 256      // bytes
 	maxFires      = 256      // per Tick
 	retryFire     = 100 * time.Millisecond
 )
@@ -151,8 +152,12 @@ func (s *Shard) page(id ID) *page {
 	return &s.timers.pages[n]
 }
 
-// fireOp is the operation with which a timer fires.
+// fireOp is the operation with which a timer fires: that which set it, and its
+// name. Only if that were too long for an operation is it a digest.
 func fireOp(k timerKey, set string) string {
+	if op := set + "/" + k.Name; len(op) <= maxFireOp {
+		return op
+	}
 	h := sha256.New()
 	for _, part := range []string{k.ID.Type, k.ID.Key, k.Name, set} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
@@ -166,7 +171,10 @@ func (c TimerChange) bytes() int {
 	return len(c.Name) + len(c.Target.Type) + len(c.Target.Key) + len(c.Command) + len(c.Args) + 64
 }
 
-func (t Timer) bytes() int { return t.TimerChange.bytes() + len(t.ID.Type) + len(t.ID.Key) + len(t.Op) }
+// bytes is about what a timer takes in a checkpoint, with the names of its fields.
+func (t Timer) bytes() int {
+	return 128 + t.TimerChange.bytes() + len(t.ID.Type) + len(t.ID.Key) + len(t.Op)
+}
 
 // changes turns the timers of a decision into what its record says.
 func (s *Shard) changes(now time.Duration, c *Command, asked []entity.Timer) ([]TimerChange, error) {

@@ -54,6 +54,14 @@ type Calls struct {
 // NewCalls is how a runtime runs an action for the operation op.
 func NewCalls(op string, send Caller) *Calls { return &Calls{op: op, send: send} }
 
+// Op is the id of the operation that runs the action, the same in a retry.
+func (c *Calls) Op() string { return c.op }
+
+// Resume makes the calls to come those of operation op after its first made
+// ones: another run of an action that died is completed under the ids that its
+// own calls would have had, so that each takes effect once, whoever makes it.
+func (c *Calls) Resume(op string, made int) { c.op, c.n = op, made }
+
 // Made is how many calls were made.
 func (c *Calls) Made() int { return c.n }
 

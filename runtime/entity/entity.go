@@ -48,6 +48,8 @@ type Entity interface {
 
 // Command is what a client asks of an entity.
 type Command struct {
+	Op   string          // id of the operation; the runtime fills it in, and Key
+	Key  string          // of the entity; "" for an action
 	Name string          // e.g. "add"
 	Args json.RawMessage // a JSON object; empty means {}
 }

@@ -13,11 +13,19 @@ type None struct{}
 // Context is what a command that writes may ask for besides its result. It is
 // valid during the call alone.
 type Context struct {
+	op     string
+	key    string
 	events []Event
 	first  [1]Event // of events, most often
 	timers []Timer
 	err    error
 }
+
+// Op is the id of the operation that sent the command, the same in a retry.
+func (c *Context) Op() string { return c.op }
+
+// Key is the entity's own key.
+func (c *Context) Key() string { return c.key }
 
 // Emit has an event applied and kept; only EventSourced entities have events.
 // Its state after the event is seen by the next command.
@@ -70,12 +78,11 @@ type Handler[S any] func(state *S, c Command) (Decision, error)
 // must not change what the old state refers to (clone slices and maps first).
 func Update[S, A, R any](f func(c *Context, state S, args A) (S, R, error)) Handler[S] {
 	return func(state *S, c Command) (Decision, error) {
-		var x Context
-		args, err := bind[A](c)
-		if err != nil {
+		x := call[A]{Context: Context{op: c.Op, key: c.Key}}
+		if err := c.Bind(&x.args); err != nil {
 			return Decision{}, err
 		}
-		next, result, err := f(&x, *state, args)
+		next, result, err := f(&x.Context, *state, x.args)
 		if err != nil {
 			return refusal(c, err)
 		}
@@ -94,12 +101,11 @@ func Update[S, A, R any](f func(c *Context, state S, args A) (S, R, error)) Hand
 // and returns the result. It must not change the state.
 func Decide[S, A, R any](f func(c *Context, state *S, args A) (R, error)) Handler[S] {
 	return func(state *S, c Command) (Decision, error) {
-		var x Context
-		args, err := bind[A](c)
-		if err != nil {
+		x := call[A]{Context: Context{op: c.Op, key: c.Key}}
+		if err := c.Bind(&x.args); err != nil {
 			return Decision{}, err
 		}
-		result, err := f(&x, state, args)
+		result, err := f(&x.Context, state, x.args)
 		if err != nil {
 			return refusal(c, err)
 		}
@@ -121,6 +127,12 @@ func Query[S, A, R any](f func(state *S, args A) (R, error)) Handler[S] {
 		raw, err := json.Marshal(result)
 		return Decision{Read: true, Result: json.RawMessage(raw)}, err
 	}
+}
+
+// call is a command that is decided on, in one allocation.
+type call[A any] struct {
+	Context
+	args A
 }
 
 func bind[A any](c Command) (args A, err error) {
@@ -247,7 +259,7 @@ type typed[S any] struct {
 	events   map[string]Fold[S] // nil for a value
 	apply    func(*S, Event)
 	state    S
-	version  int64 // events applied
+	version  int64 // commands applied, however many events they had
 }
 
 func (t *typed[S]) Handle(c Command) (Decision, error) {

@@ -48,15 +48,19 @@ func (n *Node) timers() {
 func (n *Node) fire(s *shard, m *core.Shard, f core.Fire) {
 	n.metrics.fires.Inc()
 	var a answer
+	badKey := checkKey(f.Target.Key)
 	switch _, known := n.types[f.Target.Type]; {
 	case f.Action != "":
 		a = n.runAction(n.ctx, f.Op, f.Action, entity.Command{Name: f.Name, Args: f.Args})
 	case !known:
 		a = refuse(http.StatusNotFound, "none", "unknown entity type %q", f.Target.Type)
+	case badKey != nil:
+		a = refuse(http.StatusBadRequest, "none", "%v", badKey)
 	default:
 		a = n.execute(n.ctx, core.Command{Op: f.Op, ID: f.Target, Name: f.Name, Args: f.Args}, false)
 	}
-	done := a.status < 500 && a.status != misdirected
+	// What panicked would panic again.
+	done := a.status <= http.StatusInternalServerError && a.status != misdirected
 	if done && a.status != http.StatusOK {
 		n.log.Warn("timer", "type", f.Target.Type, "key", f.Target.Key, "action", f.Action, "command", f.Name, "err", a.body.Error)
 	}
@@ -72,7 +76,7 @@ func (n *Node) fire(s *shard, m *core.Shard, f core.Fire) {
 
 // decide runs the handler of a slow entity.
 func (n *Node) decide(s *shard, m *core.Shard, r core.Run) {
-	d, err := r.Entity.Handle(r.Command)
+	d, err := r.Decide()
 	s.mu.Lock()
 	out := m.Decided(n.now(), r, d, err)
 	pending := m.Pending()
@@ -105,8 +109,8 @@ func (n *Node) runAction(ctx context.Context, op, name string, c entity.Command)
 		if _, ok := n.types[typ]; !ok {
 			return nil, fmt.Errorf("unknown entity type %q", typ)
 		}
-		if len(key) > maxName || key == "" {
-			return nil, fmt.Errorf("key of %d bytes: 1 to %d", len(key), maxName)
+		if err := checkKey(key); err != nil {
+			return nil, err
 		}
 		a := n.execute(ctx, core.Command{Op: op, ID: core.ID{Type: typ, Key: key}, Name: c.Name, Args: c.Args}, false)
 		if a.status == http.StatusOK || a.body.Effect != "none" {
@@ -117,7 +121,7 @@ func (n *Node) runAction(ctx context.Context, op, name string, c entity.Command)
 		}
 		return a.body.Result, nil
 	})
-	result, err := handler(ctx, calls, c)
+	result, err := guarded(ctx, handler, calls, c)
 	if err == nil {
 		return answer{http.StatusOK, reply{Result: result, Node: n.cfg.Name}}
 	}
@@ -126,8 +130,21 @@ func (n *Node) runAction(ctx context.Context, op, name string, c entity.Command)
 		status = call.status
 	} else if ctx.Err() != nil {
 		status = http.StatusGatewayTimeout
+	} else if errors.Is(err, core.ErrPanic) {
+		status = http.StatusInternalServerError
 	}
 	return refuse(status, effect, "%s: %v", name, err)
+}
+
+// guarded runs a handler of an action, which may have no server's recovery
+// around it: a timer may run it.
+func guarded(ctx context.Context, f entity.ActionHandler, calls *entity.Calls, c entity.Command) (result json.RawMessage, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			result, err = nil, fmt.Errorf("%s: %w: %v", c.Name, core.ErrPanic, p)
+		}
+	}()
+	return f(ctx, calls, c)
 }
 
 func (n *Node) serveAction(w http.ResponseWriter, r *http.Request) {
@@ -139,14 +156,14 @@ func (n *Node) serveAction(w http.ResponseWriter, r *http.Request) {
 	} else if leave, ok := n.enter(); !ok {
 		a = overloaded()
 	} else {
+		defer leave()
 		a = n.runAction(r.Context(), op, name, entity.Command{Name: r.PathValue("command"), Args: args})
-		leave()
 	}
 	if _, known := n.actions[name]; !known {
 		name = "unknown"
 	}
 	n.metrics.commands.WithLabelValues(name, strconv.Itoa(a.status)).Inc()
-	writeAnswer(w, a)
+	n.writeAnswer(w, a)
 }
 
 // enter counts a command in, unless too many are under way.

@@ -80,6 +80,9 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 				return refuse(http.StatusServiceUnavailable, effect, "%v", rep.Err)
 			case errors.Is(rep.Err, core.ErrTooLarge):
 				return refuse(http.StatusRequestEntityTooLarge, "none", "%v", rep.Err)
+			case errors.Is(rep.Err, core.ErrPanic):
+				n.log.Error("handler", "type", c.ID.Type, "key", c.ID.Key, "err", rep.Err)
+				return refuse(http.StatusInternalServerError, "none", "%s: %v", c.ID.Type, rep.Err)
 			case !errors.Is(rep.Err, core.ErrLease):
 				var unknown *entity.UnknownCommandError
 				if errors.As(rep.Err, &unknown) {

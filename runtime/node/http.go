@@ -1,16 +1,21 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
 
 	"statequake/runtime/core"
 )
@@ -23,6 +28,9 @@ const (
 
 	maxCallSuffix = 16 // bytes that a call of an action adds to its op
 )
+
+// lingerTime is how long connections may be idle while a node shuts down.
+const lingerTime = 300 * time.Millisecond
 
 // Handler is the node's HTTP API.
 func (n *Node) Handler() http.Handler {
@@ -43,7 +51,7 @@ func (n *Node) serveCommand(w http.ResponseWriter, r *http.Request) {
 		typ = "unknown"
 	}
 	n.metrics.commands.WithLabelValues(typ, strconv.Itoa(a.status)).Inc()
-	writeAnswer(w, a)
+	n.writeAnswer(w, a)
 }
 
 // command reads a request, has it executed and returns the answer.
@@ -52,8 +60,8 @@ func (n *Node) command(w http.ResponseWriter, r *http.Request, typ string) answe
 		return refuse(http.StatusNotFound, "none", "unknown entity type %q", typ)
 	}
 	key := r.PathValue("key")
-	if len(key) > maxName {
-		return refuse(http.StatusBadRequest, "none", "the key is longer than %d bytes", maxName)
+	if err := checkKey(key); err != nil {
+		return refuse(http.StatusBadRequest, "none", "%v", err)
 	}
 	op, args, bad := readCommand(w, r)
 	if bad != nil {
@@ -66,6 +74,18 @@ func (n *Node) command(w http.ResponseWriter, r *http.Request, typ string) answe
 	defer leave()
 	c := core.Command{Op: op, ID: core.ID{Type: typ, Key: key}, Name: r.PathValue("command"), Args: args}
 	return n.execute(r.Context(), c, r.Header.Get(forwardedHeader) != "")
+}
+
+// checkKey says what is bad about a key. Servers and clients of HTTP resolve
+// the path elements "." and "..".
+func checkKey(key string) error {
+	switch {
+	case len(key) > maxName:
+		return fmt.Errorf("the key is longer than %d bytes", maxName)
+	case key == "", key == ".", key == "..":
+		return fmt.Errorf("key %q: must be neither empty nor a dot or two", key)
+	}
+	return nil
 }
 
 // readCommand reads the operation and the arguments of a request, or says what
@@ -96,7 +116,74 @@ func readCommand(w http.ResponseWriter, r *http.Request) (op string, args []byte
 	return op, args, nil
 }
 
-func writeAnswer(w http.ResponseWriter, a answer) {
+// Server serves Handler, until Shutdown ends it.
+func (n *Node) Server() *http.Server {
+	return &http.Server{Handler: n.Handler(), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, ConnState: func(c net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			n.silent.Store(c, nil)
+		} else {
+			n.silent.Delete(c)
+		}
+	}}
+}
+
+// Shutdown hands every shard over, then ends Server, which listens on l, without
+// a client losing an answer: who connects is refused only when the successors
+// serve, and a connection ends with an answer. One that was not used for
+// lingerTime is closed; a command sent into that is lost. It gives up when ctx
+// ends.
+func (n *Node) Shutdown(ctx context.Context, server *http.Server, l net.Listener) error {
+	n.Drain(ctx)
+	closeEmpty(ctx, l)
+	select {
+	case <-time.After(lingerTime):
+	case <-ctx.Done():
+	}
+	// The server would wait 5 s for a first request on those of other members.
+	n.silent.Range(func(c, _ any) bool {
+		c.(net.Conn).Close()
+		return true
+	})
+	return server.Shutdown(ctx)
+}
+
+// closeEmpty closes a listener when no connection waits to be accepted: closing
+// it resets those, also if they have carried a command already. A filter keeps
+// new ones out meanwhile. Where the kernel refuses it, the listener is closed as
+// it is.
+func closeEmpty(ctx context.Context, l net.Listener) {
+	defer l.Close()
+	conn, ok := l.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}} // 0 bytes of every packet
+	for begun := false; ctx.Err() == nil; {
+		waiting := uint32(0)
+		_ = raw.Control(func(fd uintptr) { // its error is that the listener is closed
+			if !begun && unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]}) != nil {
+				return
+			}
+			// Of a listening socket the kernel tells the length of its queue there.
+			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				waiting = info.Unacked
+			}
+		})
+		if begun = true; waiting == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (n *Node) writeAnswer(w http.ResponseWriter, a answer) {
+	if n.draining.Load() {
+		w.Header().Set("Connection", "close")
+	}
 	if a.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}

@@ -83,6 +83,7 @@ type Node struct {
 	inFlight atomic.Int64  // commands under way
 	routes   atomic.Pointer[routes]
 	draining atomic.Bool
+	silent   sync.Map // of connections to the API on which nothing came yet
 	metrics  *metrics
 
 	owning sync.Mutex // taken before the lock of a shard
@@ -130,6 +131,20 @@ type memberState struct {
 // Open starts the member of the store and the node's loops. It returns when the
 // member takes part in the cluster, or when ctx ends.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
+	n, err := newNode(cfg)
+	if err != nil {
+		return nil, err
+	}
+	store, err := openStore(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	n.start(store)
+	return n, nil
+}
+
+// newNode is a node that does nothing yet.
+func newNode(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
@@ -164,22 +179,22 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		Name: cfg.Name, Members: slices.Sorted(maps.Keys(cfg.Members)), Shards: cfg.Shards, Unfenced: cfg.Bugs.NoFence,
 	})
 	n.routes.Store(&routes{changed: make(chan struct{})})
-	store, err := openStore(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	n.store = store
 	n.ctx, n.stop = context.WithCancel(context.Background())
+	return n, nil
+}
+
+// start lets the node take part in the cluster that shares the store.
+func (n *Node) start(store journal.Store) {
+	n.store = store
 	for _, loop := range []func(){n.follow, n.beats, n.flusher, n.maintenance, n.timers, n.makeRoom} {
 		n.wg.Go(loop)
 	}
-	for name, p := range cfg.Members {
-		if name != cfg.Name {
+	for name, p := range n.cfg.Members {
+		if name != n.cfg.Name {
 			n.wg.Go(func() { n.dial(name, p.API) })
 		}
 	}
 	n.wg.Go(func() { n.store.WatchOwners(n.ctx, n.look) })
-	return n, nil
 }
 
 // Failed delivers the error with which the store stopped on its own.
