@@ -11,11 +11,9 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/sys/unix"
 
 	"statequake/runtime/core"
 )
@@ -127,14 +125,14 @@ func (n *Node) Server() *http.Server {
 	}}
 }
 
-// Shutdown hands every shard over, then ends Server, which listens on l, without
-// a client losing an answer: who connects is refused only when the successors
-// serve, and a connection ends with an answer. One that was not used for
-// lingerTime is closed; a command sent into that is lost. It gives up when ctx
-// ends.
+// Shutdown hands every shard over, then ends Server, which listens on l: who
+// connects is refused only when the successors serve, and a connection ends with
+// an answer. What the kernel accepted in the instant in which l is closed, or a
+// command sent into a connection that rested for lingerTime, is reset; the same
+// operation, sent again elsewhere, takes effect once. It gives up when ctx ends.
 func (n *Node) Shutdown(ctx context.Context, server *http.Server, l net.Listener) error {
 	n.Drain(ctx)
-	closeEmpty(ctx, l)
+	l.Close()
 	select {
 	case <-time.After(lingerTime):
 	case <-ctx.Done():
@@ -145,39 +143,6 @@ func (n *Node) Shutdown(ctx context.Context, server *http.Server, l net.Listener
 		return true
 	})
 	return server.Shutdown(ctx)
-}
-
-// closeEmpty closes a listener when no connection waits to be accepted: closing
-// it resets those, also if they have carried a command already. A filter keeps
-// new ones out meanwhile. Where the kernel refuses it, the listener is closed as
-// it is.
-func closeEmpty(ctx context.Context, l net.Listener) {
-	defer l.Close()
-	conn, ok := l.(syscall.Conn)
-	if !ok {
-		return
-	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}} // 0 bytes of every packet
-	for begun := false; ctx.Err() == nil; {
-		waiting := uint32(0)
-		_ = raw.Control(func(fd uintptr) { // its error is that the listener is closed
-			if !begun && unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]}) != nil {
-				return
-			}
-			// Of a listening socket the kernel tells the length of its queue there.
-			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-				waiting = info.Unacked
-			}
-		})
-		if begun = true; waiting == 0 {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
 }
 
 func (n *Node) writeAnswer(w http.ResponseWriter, a answer) {

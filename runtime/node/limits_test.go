@@ -532,8 +532,9 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestDrainUnderLoad stops a node gracefully under load, with clients that
-// talk to all nodes and go elsewhere when a connection is refused.
+// TestDrainUnderLoad stops a node gracefully under load, with clients that talk
+// to all nodes and send the same operation elsewhere when a connection is refused
+// or reset. Nothing else may go wrong, and every operation takes effect once.
 func TestDrainUnderLoad(t *testing.T) {
 	c := newInMemory(t, 3, Config{})
 	ctx, stop := context.WithCancel(t.Context())
@@ -545,8 +546,8 @@ func TestDrainUnderLoad(t *testing.T) {
 				for via := i; ; via++ {
 					typ := []string{"list", "slow"}[w%2]
 					status, r, _ := c.post([]string{"n1", "n2", "n3"}[via%3], fmt.Sprint(w, "-", i), fmt.Sprint("entities/", typ, "/d", w, "/add"), push{Word: "w"})
-					// Refused, or reset while it waited to be accepted: nothing was sent.
-					if status == 0 && strings.Contains(r.Error, "dial tcp") {
+					// Refused, or reset while it waited to be accepted.
+					if status == 0 && (strings.Contains(r.Error, "dial tcp") || strings.Contains(r.Error, "reset by peer")) {
 						continue
 					}
 					if status != http.StatusOK {
