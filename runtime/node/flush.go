@@ -7,6 +7,14 @@ import (
 	"statequake/runtime/journal"
 )
 
+// A node with much to do waits a little for more: what a transaction costs hardly
+// depends on its size, and every member pays for it. Single commands wait for
+// nobody.
+const (
+	flushGap  = 5 * time.Millisecond // from the start of a flush to the next one
+	flushMany = 8                    // records in a flush after which that holds
+)
+
 // flusher makes what has gathered durable, one transaction at a time: while it
 // is under way the next groups gather.
 func (n *Node) flusher() {
@@ -16,18 +24,21 @@ func (n *Node) flusher() {
 		case <-n.ctx.Done():
 			return
 		}
-		n.flushOnce()
+		began := time.Now()
+		if records := n.flushOnce(); records >= flushMany {
+			n.sleep(flushGap - time.Since(began))
+		}
 	}
 }
 
-func (n *Node) flushOnce() {
+// flushOnce returns how many records it flushed.
+func (n *Node) flushOnce() (records int) {
 	type flight struct {
 		shard   *shard
 		machine *core.Shard
 	}
 	var flights []flight
 	var groups []journal.Append
-	records := 0
 	for _, s := range n.shards {
 		s.mu.Lock()
 		m := s.machine
@@ -51,11 +62,11 @@ func (n *Node) flushOnce() {
 		groups = append(groups, journal.Append{Shard: s.id, Epoch: g.Epoch, Seq: g.Seq, Data: data})
 	}
 	if len(groups) == 0 {
-		return
+		return 0
 	}
 	began := time.Now()
 	if n.cfg.StoreDelay > 0 && !n.sleep(n.cfg.StoreDelay) {
-		return
+		return 0
 	}
 	fates := n.store.Append(n.ctx, groups, !n.cfg.Bugs.NoFence)
 	n.metrics.flush.Observe(time.Since(began).Seconds())
@@ -78,6 +89,7 @@ func (n *Node) flushOnce() {
 			kick(n.look)
 		}
 	}
+	return records
 }
 
 // call waits for the reply to one command.
