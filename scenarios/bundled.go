@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"statequake/fixtures/custom"
 )
 
 //go:embed *.yaml bugs/*.yaml
@@ -92,7 +94,7 @@ func Source(name string) ([]byte, error) {
 	if slices.Contains(names, bare) {
 		return bundled.ReadFile(bare + ".yaml")
 	}
-	hint := didYouMean(bare, names)
+	hint := custom.DidYouMean(bare, names)
 	if hint == "" {
 		hint = "statequake scenarios lists them with what they claim"
 	}

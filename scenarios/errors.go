@@ -72,45 +72,6 @@ func join(file string, problems []problem) error {
 // oneOf lists values for an error.
 func oneOf(have []string) string { return "have " + strings.Join(have, ", ") }
 
-// didYouMean is a hint that names the value of have that is closest to got, or
-// empty if none is close.
-func didYouMean(got string, have []string) string {
-	best, bestDistance := "", 1+len(got)/3
-	for _, h := range have {
-		if d := distance(got, h); d <= bestDistance && (best == "" || d < distance(got, best)) {
-			best = h
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return "did you mean " + best + "?"
-}
-
-// distance is the Levenshtein distance of two short words, in bytes.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return max(len(a), len(b))
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
 // splitHint separates the hint line of an error from its text.
 func splitHint(err error) (text, hint string) {
 	text, hint, _ = strings.Cut(err.Error(), "\nhint: ")

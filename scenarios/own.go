@@ -32,7 +32,7 @@ func isOwn(system object) bool { return slices.ContainsFunc(ownFields, system.ha
 func (p *parser) systemName(o object) string {
 	if !isOwn(o) {
 		if name, ok := o.scalar("name"); ok && name != referenceName {
-			hint := didYouMean(name, []string{referenceName})
+			hint := custom.DidYouMean(name, []string{referenceName})
 			if hint == "" {
 				hint = "one's own system has system.exec or system.url, and system.http"
 			}

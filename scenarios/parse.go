@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"statequake/chaos"
+	"statequake/fixtures/custom"
 	"statequake/loadgen"
 )
 
@@ -241,7 +242,7 @@ func (p *parser) mix(o object, workload string) map[string]int {
 	weights, sum := map[string]int{}, 0
 	for _, op := range slices.Sorted(maps.Keys(mix.values)) {
 		if !slices.Contains(ops, op) {
-			mix.refuse(op, didYouMean(op, ops), "workload %s has no operation %q; %s", workload, shorten(op), oneOf(ops))
+			mix.refuse(op, custom.DidYouMean(op, ops), "workload %s has no operation %q; %s", workload, shorten(op), oneOf(ops))
 			continue
 		}
 		weights[op] = int(mix.integer(op, 1, 0, 1_000_000))

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"statequake/fixtures/custom"
 )
 
 // parser reads a tree and collects everything that is wrong with it.
@@ -84,7 +86,7 @@ func (p *parser) object(path string, n *yaml.Node, known []string) object {
 		seen[key.Value] = true
 		p.remember(name, key, value)
 		if known != nil && !slices.Contains(known, key.Value) {
-			hint := didYouMean(key.Value, known)
+			hint := custom.DidYouMean(key.Value, known)
 			if hint == "" {
 				hint = oneOf(known)
 			}
@@ -139,7 +141,7 @@ func (o object) choice(name, def, what string, have []string) string {
 		return def
 	}
 	if !slices.Contains(have, v) {
-		o.refuse(name, didYouMean(v, have), "unknown %s %q; %s", what, shorten(v), oneOf(have))
+		o.refuse(name, custom.DidYouMean(v, have), "unknown %s %q; %s", what, shorten(v), oneOf(have))
 		return def
 	}
 	return v

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"statequake/fixtures/custom"
 )
 
 // freeKeys are the mappings whose keys are names and may hold dots; after one
@@ -127,7 +129,7 @@ func itemStep(n *yaml.Node, done, path string) (step, *problem) {
 	if len(names) == 0 {
 		return step{}, &problem{text: fmt.Sprintf("%s: no item is named %s", done, name)}
 	}
-	return step{}, &problem{text: fmt.Sprintf("%s: no item is named %s; %s", done, name, oneOf(names)), hint: didYouMean(name, names)}
+	return step{}, &problem{text: fmt.Sprintf("%s: no item is named %s; %s", done, name, oneOf(names)), hint: custom.DidYouMean(name, names)}
 }
 
 func fieldStep(n *yaml.Node, done, path string) (step, *problem) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"statequake/chaos"
+	"statequake/fixtures/custom"
 )
 
 // bugs are the misbehaviours planted in the reference runtime.
@@ -68,7 +69,7 @@ func (p *parser) labels(path string, object []byte, system *System) {
 		at := path + ".spec.selector.labelSelectors." + label
 		switch {
 		case !slices.Contains(have, label):
-			p.refuse(at, didYouMean(label, have), "no node has this label; %s", oneOf(have))
+			p.refuse(at, custom.DidYouMean(label, have), "no node has this label; %s", oneOf(have))
 		case system.Own != nil && label != chaos.NodeLabel:
 			p.refuse(at, chaos.NodeLabel+": n1 names a node", "is known of the reference runtime only")
 		}
