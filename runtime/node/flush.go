@@ -8,25 +8,29 @@ import (
 )
 
 // A node with much to do waits a little for more: what a transaction costs hardly
-// depends on its size, and every member pays for it. Single commands wait for
-// nobody.
+// depends on its size, and every member pays for it. Clients that were just
+// answered send their next commands meanwhile. Single commands wait for nobody.
 const (
-	flushGap  = 5 * time.Millisecond // from the start of a flush to the next one
-	flushMany = 8                    // records in a flush after which that holds
+	flushMany   = 8                     // records in a flush after which the next one waits
+	flushGap    = 3 * time.Millisecond  // after the end of a flush
+	flushGapMem = 10 * time.Millisecond // if no command waits for it
 )
 
 // flusher makes what has gathered durable, one transaction at a time: while it
 // is under way the next groups gather.
 func (n *Node) flusher() {
+	gap := flushGap
+	if n.cfg.Memory {
+		gap = flushGapMem
+	}
 	for {
 		select {
 		case <-n.flush:
 		case <-n.ctx.Done():
 			return
 		}
-		began := time.Now()
-		if records := n.flushOnce(); records >= flushMany {
-			n.sleep(flushGap - time.Since(began))
+		if n.flushOnce() >= flushMany {
+			n.sleep(gap)
 		}
 	}
 }

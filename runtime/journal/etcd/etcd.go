@@ -281,7 +281,7 @@ func (s *Store) appendOnce(ctx context.Context, groups []journal.Append, batch [
 		}
 	}()
 	var conds []clientv3.Cmp
-	var puts, gets []clientv3.Op
+	var puts []clientv3.Op
 	for _, i := range batch {
 		g := groups[i]
 		key := entryKey(g.Shard, g.Seq)
@@ -289,17 +289,35 @@ func (s *Store) appendOnce(ctx context.Context, groups []journal.Append, batch [
 			conds = append(conds, holds(g.Shard, g.Epoch), clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
 		}
 		puts = append(puts, clientv3.OpPut(key, string(g.Data)))
-		gets = append(gets, clientv3.OpGet(ownerKey(g.Shard), clientv3.WithKeysOnly()), clientv3.OpGet(key))
 	}
-	resp, err := s.client.Txn(ctx).If(conds...).Then(puts...).Else(gets...).Commit()
+	resp, err := s.client.Txn(ctx).If(conds...).Then(puts...).Commit()
+	if err != nil {
+		return false
+	}
+	if !resp.Succeeded {
+		return s.whyRefused(ctx, groups, batch, fates)
+	}
+	for _, i := range batch {
+		fates[i] = journal.Durable
+	}
+	return true
+}
+
+// whyRefused finds out which groups of a refused transaction are to blame, or
+// returns false. They are looked at now and not in the transaction, every one of
+// which would have to carry the question: an epoch that is over stays over, and
+// within an epoch only its owner writes and cuts.
+func (s *Store) whyRefused(ctx context.Context, groups []journal.Append, batch []int, fates []journal.Fate) bool {
+	var gets []clientv3.Op
+	for _, i := range batch {
+		g := groups[i]
+		gets = append(gets, clientv3.OpGet(ownerKey(g.Shard), clientv3.WithKeysOnly()), clientv3.OpGet(entryKey(g.Shard, g.Seq)))
+	}
+	resp, err := s.client.Txn(ctx).Then(gets...).Commit()
 	if err != nil {
 		return false
 	}
 	for j, i := range batch {
-		if resp.Succeeded {
-			fates[i] = journal.Durable
-			continue
-		}
 		owner := resp.Responses[2*j].GetResponseRange().Kvs
 		entry := resp.Responses[2*j+1].GetResponseRange().Kvs
 		switch {
