@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -33,18 +34,37 @@ type Node struct {
 }
 
 // Config says what a Nemesis does to whom. Faults, Nodes, Now and Record are
-// required, Resolve if a selector uses OwnerOfLabel or RoleLabel.
+// required; Resolve if a selector uses OwnerOfLabel or RoleLabel other than
+// Minority and Majority; Acks and OnFile if a fault has such a trigger.
 type Config struct {
 	Faults []*Fault // names are unique
 	Nodes  []Node
-	Seed   int64 // fixes which of the selected nodes a fault hits
+	Seed   int64 // fixes which of the selected nodes a fault hits, and when Within starts it
+
+	// Executors carry out faults, by kind. PodChaos and ProcessPause have one
+	// if none is given.
+	Executors map[string]Executor
+
+	// Processes is shared with executors that kill or hold nodes, too, so that
+	// the last fault to end is the one that lets a node start; nil: nobody does.
+	Processes *process.Injector
 
 	// Resolve names the nodes that have a value of OwnerOfLabel or RoleLabel
 	// at this instant. It is called concurrently.
 	Resolve func(ctx context.Context, label, value string) ([]string, error)
 
+	// Acks is how many operations were acknowledged so far. It is called
+	// concurrently, and every millisecond while a fault waits for it.
+	Acks func() int64
+
+	// OnFile waits for the Nth operation on files of the nodes, counted over
+	// all of them from the call on, and keeps it from going on until release is
+	// called, once. If ctx ends before, it returns an error. It is called
+	// concurrently.
+	OnFile func(ctx context.Context, on OnFile, nodes []Node) (release func(), err error)
+
 	Now    func() time.Duration // run clock
-	Start  time.Duration        // instant of the run clock from which the faults' At count
+	Start  time.Duration        // instant of the run clock from which triggers count
 	Record func(history.Fault)  // called concurrently
 
 	RecoverWithin time.Duration // how long a node may take to be back after a fault; 0 means 30 s
@@ -52,8 +72,8 @@ type Config struct {
 
 // Nemesis injects faults on schedule.
 type Nemesis struct {
-	config   Config
-	injector *process.Injector
+	config Config
+	lives  map[string]*life // by the name of the fault
 
 	mu     sync.Mutex
 	active []*injection
@@ -63,6 +83,24 @@ type Nemesis struct {
 type injection struct {
 	fault   *Fault
 	targets []Node
+}
+
+// life is what faults that wait for another one see of it.
+type life struct {
+	seen, over         chan struct{} // closed
+	seenOnce, overOnce sync.Once
+}
+
+func (l *life) isSeen() { l.seenOnce.Do(func() { close(l.seen) }) }
+func (l *life) isOver() { l.overOnce.Do(func() { close(l.over) }) }
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // New makes a Nemesis; nothing happens before Run.
@@ -75,38 +113,155 @@ func New(config Config) *Nemesis {
 			return nil, fmt.Errorf("this system does not tell %s", label)
 		}
 	}
-	return &Nemesis{config: config, injector: &process.Injector{Now: config.Now}}
+	if config.Processes == nil {
+		config.Processes = &process.Injector{Now: config.Now}
+	}
+	local := processes{config.Processes}
+	executors := map[string]Executor{PodChaos: local, ProcessPause: local}
+	maps.Copy(executors, config.Executors)
+	config.Executors = executors
+
+	n := &Nemesis{config: config, lives: map[string]*life{}}
+	for _, f := range config.Faults {
+		n.lives[f.Name] = &life{seen: make(chan struct{}), over: make(chan struct{})}
+	}
+	return n
 }
 
-// Run injects each fault when it is due and returns when all are over: undone
-// and, if the nodes come back within RecoverWithin, seen as recovered. When ctx
-// ends, faults that are not yet due are left out and the others are undone at
-// once; Run still waits for the recovery.
+// Run injects each fault when its trigger says so and returns when all are
+// over: undone and, if the nodes come back within RecoverWithin, seen as
+// recovered. When ctx ends, the others are undone at once; Run still waits for
+// the recovery. Of the faults that have not started then, those that wait for
+// an instant are left out; those that wait for an event that did not come are
+// recorded as requested, with evidence that is inconclusive.
 //
 // For each fault it records: requested; injected, at the instant at which the
 // first target was seen affected; evidence, over all targets; and recovered, at
 // the instant at which the last target was seen back. A fault that was not seen
 // has no injected event, a node that does not come back no recovered event.
 //
-// The error says that a fault could not be undone.
+// The error is that of CheckTriggers, and then nothing was injected; or it says
+// that a fault could not be undone.
 func (n *Nemesis) Run(ctx context.Context) error {
+	if err := CheckTriggers(n.config.Faults); err != nil {
+		return err
+	}
 	errs := make([]error, len(n.config.Faults))
 	var running sync.WaitGroup
 	for i, f := range n.config.Faults {
-		running.Go(func() {
-			timer := time.NewTimer(n.config.Start + f.At - n.config.Now())
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-			}
-			if ctx.Err() == nil {
-				errs[i] = n.run(ctx, f)
-			}
-		})
+		running.Go(func() { errs[i] = n.live(ctx, f) })
 	}
 	running.Wait()
 	return errors.Join(errs...)
+}
+
+// live waits for a fault's trigger and injects it.
+func (n *Nemesis) live(ctx context.Context, f *Fault) error {
+	self := n.lives[f.Name]
+	defer self.isOver()
+	start := n.config.Start
+	switch t := f.Trigger.(type) {
+	case At:
+		start += time.Duration(t)
+	case Within:
+		start += t.instant(n.random(f, "within"))
+	}
+	if !n.wait(ctx, start) {
+		switch f.Trigger.(type) {
+		case AfterAcks, OnFile, While:
+			n.missed(f, "the run ended before the schedule began")
+		}
+		return nil
+	}
+
+	switch t := f.Trigger.(type) {
+	case AfterAcks:
+		if n.config.Acks == nil {
+			n.missed(f, "nobody counts acknowledgements")
+			return nil
+		}
+		before := n.config.Acks()
+		for n.config.Acks()-before < int64(t) {
+			if !n.wait(ctx, n.config.Now()+time.Millisecond) {
+				n.missed(f, fmt.Sprintf("the run ended after %d of %d acknowledgements", n.config.Acks()-before, t))
+				return nil
+			}
+		}
+	case OnFile:
+		return n.liveOnFile(ctx, f, t)
+	case While:
+		other := n.lives[string(t)]
+		select {
+		case <-other.seen:
+		case <-other.over:
+		case <-ctx.Done():
+		}
+		switch {
+		case !closed(other.seen):
+			n.missed(f, fmt.Sprintf("fault %s was not seen injected", t))
+			return nil
+		case closed(other.over), ctx.Err() != nil:
+			n.missed(f, fmt.Sprintf("fault %s was over at once", t))
+			return nil
+		}
+		var end context.CancelFunc
+		ctx, end = context.WithCancel(ctx)
+		defer end()
+		go func() {
+			select {
+			case <-other.over:
+				end()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	targets, err := n.targets(ctx, f)
+	return n.run(ctx, f, targets, err, func() {})
+}
+
+// liveOnFile is live for a fault that a file operation triggers.
+func (n *Nemesis) liveOnFile(ctx context.Context, f *Fault, on OnFile) error {
+	if n.config.OnFile == nil {
+		n.missed(f, "nobody watches the files of the nodes")
+		return nil
+	}
+	targets, err := n.targets(ctx, f)
+	if err != nil || len(targets) == 0 {
+		return n.run(ctx, f, nil, err, func() {})
+	}
+	release, err := n.config.OnFile(ctx, on, targets)
+	if err != nil {
+		n.missed(f, fmt.Sprintf("%s %d of %s did not come: %v", on.Op, on.Nth, on.Path, err))
+		return nil
+	}
+	release = sync.OnceFunc(release)
+	defer release()
+	return n.run(ctx, f, targets, nil, release)
+}
+
+// wait waits until the run clock shows until; false if ctx ends before.
+func (n *Nemesis) wait(ctx context.Context, until time.Duration) bool {
+	timer := time.NewTimer(until - n.config.Now())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// missed records a fault that could not start: the run did not test what it
+// says.
+func (n *Nemesis) missed(f *Fault, why string) {
+	in := &injection{fault: f}
+	n.config.Record(in.event(history.Requested, n.config.Now()))
+	n.inconclusive(in, why)
+}
+
+func (n *Nemesis) inconclusive(in *injection, why string) {
+	ev := in.event(history.Evidence, n.config.Now())
+	ev.Proof, ev.Detail = history.Inconclusive, why
+	n.config.Record(ev)
 }
 
 // Active names the faults in progress and their targets, as in "kill-owner n2",
@@ -122,61 +277,62 @@ func (n *Nemesis) Active() []string {
 	return list
 }
 
-// run is the life of one fault.
-func (n *Nemesis) run(ctx context.Context, f *Fault) error {
-	in := &injection{fault: f}
-	var err error
-	in.targets, err = n.targets(ctx, f)
+// run is the life of one fault from its request on. struck lets go of the
+// operation that triggered it.
+func (n *Nemesis) run(ctx context.Context, f *Fault, targets []Node, err error, struck func()) error {
+	in := &injection{fault: f, targets: targets}
 	request := in.event(history.Requested, n.config.Now())
-	if len(in.targets) > 0 {
+	if len(targets) > 0 {
 		request.Roles = n.roles(ctx, request.Targets)
 		request.At = n.config.Now()
 	}
 	n.config.Record(request)
-	if err != nil || len(in.targets) == 0 {
-		ev := in.event(history.Evidence, n.config.Now())
-		ev.Proof, ev.Detail = history.Inconclusive, "selector matched no node"
-		if err != nil {
-			ev.Detail = err.Error()
+	var peers []Node
+	if err == nil && len(targets) > 0 && f.peers != nil {
+		peers, err = n.choose(ctx, f, f.peers)
+		if err == nil && len(peers) == 0 {
+			err = errors.New("target matched no node")
 		}
-		n.config.Record(ev)
+	}
+	executor := n.config.Executors[f.Kind]
+	switch {
+	case err != nil:
+		n.inconclusive(in, err.Error())
+		return nil
+	case len(targets) == 0:
+		n.inconclusive(in, "selector matched no node")
+		return nil
+	case executor == nil:
+		n.inconclusive(in, "nobody executes "+f.Kind)
 		return nil
 	}
 
 	n.begin(in)
 	defer n.end(in)
 	var first sync.Once
-	seen := func(at time.Duration) {
-		first.Do(func() {
-			ev := in.event(history.Injected, at)
-			ev.Roles = request.Roles
-			n.config.Record(ev)
-		})
+	found, err := executor.Inject(ctx, Injection{
+		Fault: f, Targets: targets, Peers: peers, Seed: n.random(f, "executor").Uint64(), Struck: struck,
+		Seen: func(at time.Duration) {
+			first.Do(func() {
+				ev := in.event(history.Injected, at)
+				ev.Roles = request.Roles
+				n.config.Record(ev)
+				n.lives[f.Name].isSeen()
+			})
+		},
+	})
+	struck()
+	if f.Duration > 0 {
+		n.lives[f.Name].isOver()
 	}
-	found := make([]process.Evidence, len(in.targets))
-	errs := make([]error, len(in.targets))
-	var injecting sync.WaitGroup
-	for i, t := range in.targets {
-		injecting.Go(func() {
-			switch {
-			case f.Kind == ProcessPause:
-				found[i], errs[i] = n.injector.Pause(ctx, t.Node, f.Duration, seen)
-			case f.Action == PodFailure:
-				found[i] = n.injector.Fail(ctx, t.Node, f.Duration, seen)
-			default:
-				found[i] = n.injector.Kill(ctx, t.Node, f.Grace, seen)
-			}
-		})
-	}
-	injecting.Wait()
 
 	ev := in.event(history.Evidence, n.config.Now())
 	ev.Proof, ev.Detail = conclude(found)
 	n.config.Record(ev)
-	if slices.ContainsFunc(found, func(e process.Evidence) bool { return e.Seen }) {
+	if slices.ContainsFunc(found, func(e Evidence) bool { return e.Seen }) {
 		n.recover(ctx, in, found)
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return fmt.Errorf("undo fault %s: %w", f.Name, err)
 	}
 	return nil
@@ -184,7 +340,7 @@ func (n *Nemesis) run(ctx context.Context, f *Fault) error {
 
 // recover waits for the targets that were affected and records that they are
 // back.
-func (n *Nemesis) recover(ctx context.Context, in *injection, found []process.Evidence) {
+func (n *Nemesis) recover(ctx context.Context, in *injection, found []Evidence) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.config.RecoverWithin)
 	defer cancel()
 	type back struct {
@@ -200,7 +356,7 @@ func (n *Nemesis) recover(ctx context.Context, in *injection, found []process.Ev
 		}
 		waiting.Go(func() {
 			b := &backs[i]
-			b.at, b.detail, b.ok = n.injector.Recovered(ctx, e)
+			b.at, b.detail, b.ok = e.Recovered(ctx)
 		})
 	}
 	waiting.Wait()
@@ -222,7 +378,7 @@ func (n *Nemesis) recover(ctx context.Context, in *injection, found []process.Ev
 }
 
 // conclude is the verdict over all targets: the worst one.
-func conclude(found []process.Evidence) (history.Proof, string) {
+func conclude(found []Evidence) (history.Proof, string) {
 	proof := history.Confirmed
 	var details []string
 	for _, e := range found {
@@ -236,15 +392,23 @@ func conclude(found []process.Evidence) (history.Proof, string) {
 
 // targets are the nodes that a fault hits now.
 func (n *Nemesis) targets(ctx context.Context, f *Fault) ([]Node, error) {
+	return n.choose(ctx, f, &f.selector)
+}
+
+// choose returns the nodes that a selector of the fault takes now.
+func (n *Nemesis) choose(ctx context.Context, f *Fault, s *selector) ([]Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveWithin)
 	defer cancel()
-	names, err := f.selector.match(ctx, n.config.Nodes, n.config.Resolve)
+	names, err := s.match(ctx, n.config.Nodes, func(ctx context.Context, label, value string) ([]string, error) {
+		if label == RoleLabel && (value == Minority || value == Majority) {
+			return half(n.config.Nodes, value, n.random(f, "half")), nil
+		}
+		return n.config.Resolve(ctx, label, value)
+	})
 	if err != nil {
 		return nil, err
 	}
-	hash := fnv.New64a()
-	hash.Write([]byte(f.Name))
-	names = f.selector.take(names, rand.New(rand.NewPCG(uint64(n.config.Seed), hash.Sum64())))
+	names = s.take(names, n.random(f, ""))
 	var targets []Node
 	for _, node := range n.config.Nodes {
 		if slices.Contains(names, node.Name) {
@@ -252,6 +416,17 @@ func (n *Nemesis) targets(ctx context.Context, f *Fault) ([]Node, error) {
 		}
 	}
 	return targets, nil
+}
+
+// random is the source of one purpose of a fault: the same whatever else was
+// drawn.
+func (n *Nemesis) random(f *Fault, purpose string) *rand.Rand {
+	hash := fnv.New64a()
+	hash.Write([]byte(f.Name))
+	if purpose != "" {
+		hash.Write([]byte("/" + purpose)) // no name has a slash
+	}
+	return rand.New(rand.NewPCG(uint64(n.config.Seed), hash.Sum64()))
 }
 
 // roles finds out which targets have which role. A role that the system does

@@ -22,6 +22,13 @@ const (
 	RoleLabel    = "statequake.dev/role"     // looked up: role in the system
 )
 
+// Roles that every system has, values of RoleLabel: the nodes are split in two
+// by a draw from the seed and the fault's name.
+const (
+	Minority = "minority" // the largest number of nodes that is less than half: 1 of 3 or 4, 2 of 5
+	Majority = "majority" // all others
+)
+
 // selector selects nodes and takes some of them.
 type selector struct {
 	mode    v1alpha1.SelectorMode
@@ -38,20 +45,21 @@ type lookup struct {
 	not    bool
 }
 
-func parseSelector(spec *v1alpha1.PodSelector) (selector, error) {
+// parseSelector reads the selector that stands at place.
+func parseSelector(place string, spec *v1alpha1.PodSelector) (selector, error) {
 	s := selector{mode: spec.Mode, labels: labels.NewSelector()}
 	switch spec.Mode {
 	case v1alpha1.OneMode, v1alpha1.AllMode:
 		if spec.Value != "" {
-			return s, fmt.Errorf("spec.value: has no effect with mode %s", spec.Mode)
+			return s, fmt.Errorf("%s.value: has no effect with mode %s", place, spec.Mode)
 		}
 	case v1alpha1.FixedMode, v1alpha1.FixedPercentMode, v1alpha1.RandomMaxPercentMode:
 		var err error
 		if s.value, err = strconv.Atoi(spec.Value); err != nil {
-			return s, fmt.Errorf("spec.value: %w", err) // validate has seen it
+			return s, fmt.Errorf("%s.value: %w", place, err) // validate has seen it
 		}
 	default:
-		return s, fmt.Errorf("spec.mode: unknown mode %q; have one, all, fixed, fixed-percent, random-max-percent", spec.Mode)
+		return s, fmt.Errorf("%s.mode: unknown mode %q; have one, all, fixed, fixed-percent, random-max-percent", place, spec.Mode)
 	}
 
 	for _, other := range []struct {
@@ -66,10 +74,10 @@ func parseSelector(spec *v1alpha1.PodSelector) (selector, error) {
 		{"pods", len(spec.Selector.Pods) > 0},
 	} {
 		if other.used {
-			return s, fmt.Errorf("spec.selector.%s: is not available on local processes; have labelSelectors, expressionSelectors", other.name)
+			return s, fmt.Errorf("%s.selector.%s: is not available on local processes; have labelSelectors, expressionSelectors", place, other.name)
 		}
 	}
-	path := field.NewPath("spec", "selector")
+	path := field.NewPath(place, "selector")
 	for _, label := range slices.Sorted(maps.Keys(spec.Selector.LabelSelectors)) {
 		value := spec.Selector.LabelSelectors[label]
 		if err := s.require(path.Child("labelSelectors").Key(label), label, metav1.LabelSelectorOpIn, []string{value}); err != nil {
@@ -138,6 +146,21 @@ func (s *selector) match(ctx context.Context, nodes []Node, resolve func(ctx con
 		names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(having, name) == l.not })
 	}
 	return names, nil
+}
+
+// half is the minority or the majority of nodes.
+func half(nodes []Node, role string, random *rand.Rand) []string {
+	var names []string
+	for _, n := range nodes {
+		names = append(names, n.Name)
+	}
+	slices.Sort(names)
+	random.Shuffle(len(names), func(i, k int) { names[i], names[k] = names[k], names[i] })
+	cut := (len(names) - 1) / 2
+	if role == Minority {
+		return names[:cut]
+	}
+	return names[cut:]
 }
 
 // take draws from the selected nodes as many as the mode says, sorted.

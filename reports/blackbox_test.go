@@ -17,7 +17,7 @@ import (
 // witness and tells nothing but values.
 func newBlackBox() *fixture {
 	f := newFixture()
-	f.edit("name: reference\n  nodes: 3", `name: mydb
+	f.edit("name: reference\n  nodes: 3\n  store: etcd", `name: mydb
   version: "1.2"
   url: [http://a:8080, http://b:8080]
   http:
@@ -187,6 +187,7 @@ func TestBlackBoxUnknown(t *testing.T) {
 // it.
 func TestOwnSystemWithWitness(t *testing.T) {
 	f := newFixture()
+	f.edit("  store: etcd\n", "")
 	f.edit("name: reference\n", "name: mydb\n  url: http://a:8080\n  http: {ops: {add: {}, get: {}, witness: {}}}\n")
 	v := f.judge(t)
 	if v.Verdict != check.Pass || v.LostAcks == nil || *v.LostAcks != 0 || v.System.URL != "http://a:8080" {

@@ -38,6 +38,7 @@ seed: 42
 system:
   name: reference
   nodes: 3
+  store: etcd
   ack: durable
   restart_delay: 1s
   bug: ""

@@ -422,3 +422,19 @@ func TestMemoryContract(t *testing.T) {
 		t.Errorf("headline is %q, want %q", v.headline(), want)
 	}
 }
+
+// The verdict names the store of the reference runtime; other systems, and runs
+// made before there was a choice, have none.
+func TestStore(t *testing.T) {
+	for line, want := range map[string]string{"": "", "  store: etcd\n": `"store":"etcd"`, "  store: postgres\n": `"store":"postgres"`} {
+		f := newFixture()
+		f.edit("  store: etcd\n", line)
+		data, err := json.Marshal(f.judge(t).System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == "" && strings.Contains(string(data), `"store"`) || !strings.Contains(string(data), want) {
+			t.Errorf("with %q the system is %s", line, data)
+		}
+	}
+}

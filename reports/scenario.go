@@ -29,6 +29,7 @@ type scenario struct {
 		Name    string        `yaml:"name"`
 		Version string        `yaml:"version"`
 		Nodes   int           `yaml:"nodes"`
+		Store   string        `yaml:"store"`
 		Ack     string        `yaml:"ack"`
 		Window  time.Duration `yaml:"window"`
 		Bug     string        `yaml:"bug"`

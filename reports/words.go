@@ -192,6 +192,9 @@ func (s System) about() string {
 	if s.Nodes > 0 {
 		text += ", " + plural(int64(s.Nodes), "node")
 	}
+	if s.Store != "" {
+		text += ", store: " + s.Store
+	}
 	text += ", ack: " + s.Ack
 	if s.Window > 0 {
 		text += " with window " + duration(s.Window)

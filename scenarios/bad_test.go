@@ -83,6 +83,8 @@ var badScenarios = []struct {
 		"f.yaml:5: load.workload.mix.add: has no value"},
 	{"no keys", "{name: counter}", "{name: counter, keys: 0}",
 		"f.yaml:5: load.workload.keys: 0 is out of range (1 to 1000000)"},
+	{"a ledger of one account", "{name: counter}", "{name: ledger, keys: 1}",
+		"f.yaml:5: load.workload.keys: 1 is out of range (2 to 1000000): a transfer of ledger needs two accounts"},
 	{"unknown skew", "{name: counter}", "{name: counter, skew: unifrom}",
 		"f.yaml:5: load.workload.skew: unknown skew \"unifrom\"; have uniform, {zipf: exponent}\nhint: did you mean uniform?"},
 	{"bad exponent", "{name: counter}", "{name: counter, skew: {zipf: steep}}",

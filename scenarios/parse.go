@@ -212,6 +212,9 @@ func (p *parser) workload(load object) Workload {
 		Name: o.choice("name", "", "workload", loadgen.WorkloadNames()),
 		Keys: int(o.integer("keys", 1000, 1, 1_000_000)),
 	}
+	if w.Name == "ledger" && w.Keys == 1 {
+		o.refuse("keys", "", "1 is out of range (2 to 1000000): a transfer of ledger needs two accounts")
+	}
 	if n := o.values["skew"]; n != nil && n.Kind == yaml.ScalarNode {
 		o.choice("skew", "uniform", "skew", []string{"uniform", "{zipf: exponent}"})
 	} else if n != nil {

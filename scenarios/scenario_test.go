@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"statequake/loadgen"
 )
 
 // small is the least that a scenario must say.
@@ -80,6 +82,20 @@ func TestClosedLoop(t *testing.T) {
 	}
 	if want := (Arrivals{Clients: 16}); s.Load.Arrivals != want {
 		t.Errorf("arrivals %+v, want %+v", s.Load.Arrivals, want)
+	}
+}
+
+// The parser refuses the numbers of keys that a workload cannot be made of.
+func TestLeastKeys(t *testing.T) {
+	for _, name := range loadgen.WorkloadNames() {
+		for keys := 1; keys <= 3; keys++ {
+			text := edit(t, small, "{name: counter}", fmt.Sprintf("{name: %s, keys: %d}", name, keys))
+			_, refused := Parse("small.yaml", []byte(text), Options{})
+			_, unable := loadgen.NewWorkload(loadgen.WorkloadConfig{Name: name, Keys: keys})
+			if (refused == nil) != (unable == nil) {
+				t.Errorf("%s: the parser says %v, the workload %v", name, refused, unable)
+			}
+		}
 	}
 }
 
@@ -323,7 +339,7 @@ func TestBundled(t *testing.T) {
 			t.Errorf("%s runs %s of load, more than 35s", info.Name, total)
 		}
 	}
-	want := []string{"approval", "device-twin", "double-kill", "kill-owner", "leaderboard", "ledger", "memory-ack", "pause-owner", "playback", "pod-failure", "quickstart", "rolling-kill", "steady",
+	want := []string{"approval", "device-twin", "double-kill", "durable-throughput", "kill-owner", "leaderboard", "ledger", "memory-ack", "memory-throughput", "mixed", "pause-owner", "playback", "pod-failure", "quickstart", "rolling-kill", "rolling-restart", "steady",
 		"bugs/ack-before-journal", "bugs/dirty-read", "bugs/double-apply", "bugs/no-fence"}
 	if !slices.Equal(names, want) {
 		t.Errorf("bundled %v, want %v", names, want)
@@ -358,7 +374,7 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"quikstart": "no file \"quikstart\" and no bundled scenario \"quikstart\"; have approval, device-twin, double-kill, kill-owner, leaderboard, ledger, memory-ack, pause-owner, playback, pod-failure, quickstart, rolling-kill, steady, bugs/ack-before-journal, bugs/dirty-read, bugs/double-apply, bugs/no-fence\nhint: did you mean quickstart?",
+		"quikstart": "no file \"quikstart\" and no bundled scenario \"quikstart\"; have approval, device-twin, double-kill, durable-throughput, kill-owner, leaderboard, ledger, memory-ack, memory-throughput, mixed, pause-owner, playback, pod-failure, quickstart, rolling-kill, rolling-restart, steady, bugs/ack-before-journal, bugs/dirty-read, bugs/double-apply, bugs/no-fence\nhint: did you mean quickstart?",
 		"bugs":      "bugs: is a folder, not a scenario",
 	} {
 		if _, err := Open(name, Options{}); err == nil || err.Error() != want {

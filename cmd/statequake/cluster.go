@@ -2,21 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"statequake/fixtures/reference"
-	"statequake/runtime/node"
 )
 
 func clusterCmd() *cobra.Command {
@@ -73,66 +68,4 @@ func clusterUpCmd() *cobra.Command {
 	f.StringVar(&cfg.Dir, "dir", "statequake-cluster", "directory of data and logs; a cluster that was there goes on")
 	f.IntVar(&cfg.Shards, "shards", cfg.Shards, "number of shards")
 	return cmd
-}
-
-func clusterShowCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:     "show ADDRESS",
-		Short:   "Print members, shards and owners as a node knows them",
-		Example: "  statequake cluster show 127.0.0.1:20001",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := askCluster(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "NODE\tADDRESS\tLIVE\tSTORE\tSHARDS")
-			for _, m := range c.Members {
-				var shards []string
-				for _, s := range c.Shards {
-					if s.Owner == m.Node {
-						shards = append(shards, fmt.Sprint(s.Shard))
-					}
-				}
-				role := "follower"
-				if m.Node == c.StoreLeader {
-					role = "leader"
-				}
-				fmt.Fprintf(w, "%s\t%s\t%t\t%s\t%s\n", m.Node, m.Addr, m.Live, role, strings.Join(shards, " "))
-			}
-			fmt.Fprintln(w, "\nSHARD\tOWNER\tEPOCH\tSTATE")
-			for _, s := range c.Shards {
-				fmt.Fprintf(w, "%d\t%s\t%d\t%s\n", s.Shard, s.Owner, s.Epoch, s.State)
-			}
-			return w.Flush()
-		},
-	}
-}
-
-// askCluster reads /v1/cluster of a node.
-func askCluster(ctx context.Context, addr string) (*node.Cluster, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+strings.TrimPrefix(addr, "http://")+"/v1/cluster", nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", addr, err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", addr, err)
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", addr, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask %s: %s", addr, resp.Status)
-	}
-	var c node.Cluster
-	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, fmt.Errorf("ask %s: not a node of the reference runtime: %w", addr, err)
-	}
-	return &c, nil
 }

@@ -113,6 +113,7 @@ func (s *Shard) evict(e *live) {
 	s.recent.remove(e)
 	s.bytes -= e.size
 	delete(s.entities, e.id)
+	s.out.Passivated++
 }
 
 // Entities is the number of entities in memory, and about how many bytes they take.

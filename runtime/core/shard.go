@@ -87,6 +87,8 @@ type Output struct {
 	Runs    []Run  // decide, and hand the decision to Decided
 	Fires   []Fire // send a timer's command, and tell Fired
 	Stores  []ID   // store checkpoints of them soon, then call Stored or StoreFailed
+
+	Passivated int // entities that have left memory since the last output; nothing to do
 }
 
 // Shard holds the entities of one shard for as long as its owner holds one

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"sync"
 	"syscall"
 	"time"
 
@@ -55,8 +56,7 @@ const misdirected = http.StatusMisdirectedRequest
 // and waits for an owner if there is none. A command carries its op through all
 // attempts, so that it takes effect once.
 func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answer {
-	ctx, cancel := context.WithTimeout(ctx, deadline)
-	defer cancel()
+	end := time.Now().Add(deadline)
 	s := n.shards[ShardOf(c.ID.Type, c.ID.Key, n.cfg.Shards)]
 	effect := "none" // until the command was handed to somebody who may have executed it
 	for {
@@ -68,7 +68,7 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 		s.mu.Unlock()
 		switch {
 		case m != nil:
-			rep, err := n.submit(ctx, s, m, c)
+			rep, err := n.submit(ctx, end, s, m, c)
 			switch {
 			case err != nil:
 				return refuse(http.StatusGatewayTimeout, "unknown", "no reply within the deadline")
@@ -95,7 +95,7 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 		case forwarded:
 			return refuse(misdirected, "none", "shard %d is not owned by %s", s.id, n.cfg.Name)
 		default:
-			a, fate := n.forward(ctx, r, s.id, c)
+			a, fate := n.forward(ctx, end, r, s.id, c)
 			switch fate {
 			case answered:
 				if a.status >= 500 && a.body.Effect == "none" {
@@ -112,10 +112,14 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 		kick(n.look)
 		select {
 		case <-r.changed:
+			continue
 		case <-time.After(retryPause):
+			if time.Now().Before(end) {
+				continue
+			}
 		case <-ctx.Done():
-			return refuse(http.StatusGatewayTimeout, effect, "shard %d has no owner that answers", s.id)
 		}
+		return refuse(http.StatusGatewayTimeout, effect, "shard %d has no owner that answers", s.id)
 	}
 }
 
@@ -131,10 +135,23 @@ func (n *Node) coreConfig() core.Config {
 	return c
 }
 
+// waiter waits for the reply to one command. Making one anew for each command
+// would be most of what a command allocates here.
+type waiter struct {
+	call  call
+	timer *time.Timer
+}
+
+var waiters = sync.Pool{New: func() any {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return &waiter{make(call, 1), t}
+}}
+
 // submit runs a command on a shard that is served here.
-func (n *Node) submit(ctx context.Context, s *shard, m *core.Shard, c core.Command) (core.Reply, error) {
-	ch := make(call, 1)
-	c.Ticket = ch
+func (n *Node) submit(ctx context.Context, end time.Time, s *shard, m *core.Shard, c core.Command) (core.Reply, error) {
+	w := waiters.Get().(*waiter)
+	c.Ticket = w.call
 	s.mu.Lock()
 	out := m.Submit(n.now(), c)
 	pending := m.Pending()
@@ -144,10 +161,21 @@ func (n *Node) submit(ctx context.Context, s *shard, m *core.Shard, c core.Comma
 		kick(n.flush)
 	}
 	select {
-	case r := <-ch:
+	case r := <-w.call:
+		waiters.Put(w)
+		return r, nil
+	default:
+	}
+	w.timer.Reset(time.Until(end))
+	select {
+	case r := <-w.call:
+		w.timer.Stop()
+		waiters.Put(w) // only here: no other reply can come
 		return r, nil
 	case <-ctx.Done():
 		return core.Reply{}, ctx.Err()
+	case <-w.timer.C:
+		return core.Reply{}, context.DeadlineExceeded
 	}
 }
 
@@ -162,9 +190,9 @@ const (
 // forward sends a command to the owner that r names. It gives up when the
 // shard gets another owner: the one it waits for may be paused, and a retry
 // with the same op takes effect once.
-func (n *Node) forward(ctx context.Context, r *routes, shard int, c core.Command) (answer, fate) {
+func (n *Node) forward(ctx context.Context, end time.Time, r *routes, shard int, c core.Command) (answer, fate) {
 	owner := r.owners[shard]
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	go func() {
 		for seen := r; ; seen = n.routes.Load() {

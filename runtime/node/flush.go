@@ -101,6 +101,7 @@ type call chan core.Reply
 
 // deliver does what a state machine asked for. The shard must not be locked.
 func (n *Node) deliver(s *shard, m *core.Shard, out core.Output) {
+	n.passivated.Add(int64(out.Passivated))
 	for _, r := range out.Replies {
 		r.Ticket.(call) <- r // buffered: one command, one reply
 	}

@@ -166,7 +166,9 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Write(data)
 }
 
-// Cluster is the reply to GET /v1/cluster: what the node asked knows.
+// Cluster is the reply to GET /v1/cluster: what the node asked knows of the
+// cluster, and what it holds itself. Answers of several nodes are of different
+// instants.
 type Cluster struct {
 	Node        string         `json:"node"`
 	StoreLeader string         `json:"store_leader"`
@@ -178,9 +180,18 @@ type Cluster struct {
 
 // MemberStatus is one member of the cluster. Live is false if it is suspected.
 type MemberStatus struct {
-	Node string `json:"node"`
-	Addr string `json:"addr"`
-	Live bool   `json:"live"`
+	Node  string   `json:"node"`
+	Addr  string   `json:"addr"`
+	Live  bool     `json:"live"`
+	Holds *Holding `json:"holds,omitempty"` // of the node that was asked only
+}
+
+// Holding is what a node holds now.
+type Holding struct {
+	Entities    int   `json:"entities"`     // in memory, of the shards that it serves
+	EntityBytes int64 `json:"entity_bytes"` // that they take, estimated as for its budget
+	Passivated  int64 `json:"passivated"`   // entities that left memory since it was started
+	InFlight    int64 `json:"in_flight"`    // commands of its clients that are not answered
 }
 
 // ShardStatus is one shard. State is serving or claiming for shards of the node
@@ -190,6 +201,13 @@ type ShardStatus struct {
 	Owner string `json:"owner"`
 	Epoch int64  `json:"epoch"`
 	State string `json:"state"`
+	Lag   *Lag   `json:"lag,omitempty"` // of shards that the node asked serves only
+}
+
+// Lag is how far the store is behind what a shard has executed.
+type Lag struct {
+	Records int64 `json:"records"`   // that are not durable
+	Oldest  int64 `json:"oldest_ms"` // age of the oldest of them
 }
 
 func (n *Node) serveCluster(w http.ResponseWriter, r *http.Request) {
@@ -205,8 +223,13 @@ func (n *Node) serveCluster(w http.ResponseWriter, r *http.Request) {
 func (n *Node) Cluster() Cluster {
 	r := n.routes.Load()
 	c := Cluster{Node: n.cfg.Name, StoreLeader: n.store.Status().Leader}
+	holds := &Holding{Passivated: n.passivated.Load(), InFlight: n.inFlight.Load()}
 	for name, m := range r.members {
-		c.Members = append(c.Members, MemberStatus{Node: name, Addr: m.Addr, Live: m.Live})
+		status := MemberStatus{Node: name, Addr: m.Addr, Live: m.Live}
+		if name == n.cfg.Name {
+			status.Holds = holds
+		}
+		c.Members = append(c.Members, status)
 	}
 	slices.SortFunc(c.Members, func(a, b MemberStatus) int {
 		if a.Node < b.Node {
@@ -217,12 +240,20 @@ func (n *Node) Cluster() Cluster {
 	for _, s := range n.shards {
 		o := r.owners[s.id]
 		st := ShardStatus{Shard: s.id, Owner: o.Node, Epoch: o.Revision, State: "owned"}
+		s.mu.Lock()
+		if m := s.machine; m != nil {
+			entities, bytes := m.Entities()
+			holds.Entities, holds.EntityBytes = holds.Entities+entities, holds.EntityBytes+bytes
+			records, age := m.Lag(n.now())
+			st.Lag = &Lag{Records: records, Oldest: age.Milliseconds()}
+		}
+		s.mu.Unlock()
 		switch {
 		case o.Revision == 0:
 			st.State = "free"
 		case o.Released:
 			st.State = "released"
-		case o.Node == n.cfg.Name && n.serves(s):
+		case o.Node == n.cfg.Name && st.Lag != nil:
 			st.State = "serving"
 		case o.Node == n.cfg.Name:
 			st.State = "claiming"

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -22,7 +24,7 @@ type metrics struct {
 	fires          prometheus.Counter
 }
 
-func newMetrics() *metrics {
+func newMetrics(n *Node) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -64,7 +66,52 @@ func newMetrics() *metrics {
 			Name: "statequake_timer_fires_total", Help: "Attempts to send the command of a timer to another entity or an action.",
 		}),
 	}
-	m.registry.MustRegister(m.entities, m.entityBytes, m.timers, m.fires, m.commands, m.forwarded, m.flush, m.group, m.takeovers, m.checkpoints, m.storeBytes, m.storeUsedBytes,
+	m.registry.MustRegister(now{n}, m.entities, m.entityBytes, m.timers, m.fires, m.commands, m.forwarded, m.flush, m.group, m.takeovers, m.checkpoints, m.storeBytes, m.storeUsedBytes,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// now are the metrics that are read when they are asked for.
+type now struct{ n *Node }
+
+var (
+	inFlightDesc   = prometheus.NewDesc("statequake_in_flight_commands", "Commands of this node's clients that are not answered.", nil, nil)
+	mailboxDesc    = prometheus.NewDesc("statequake_mailbox_commands", "Commands that wait for their entity to be loaded or to decide on others, of the shards that this node serves.", nil, nil)
+	passivatedDesc = prometheus.NewDesc("statequake_passivations_total", "Entities that left this node's memory to make room.", nil, nil)
+	epochDesc      = prometheus.NewDesc("statequake_shard_epoch", "Epoch of a shard that this node serves.", []string{"shard"}, nil)
+	lagDesc        = prometheus.NewDesc("statequake_lag_records", "Records of a shard that this node serves, executed and not durable yet.", []string{"shard"}, nil)
+	lagAgeDesc     = prometheus.NewDesc("statequake_lag_seconds", "Age of the oldest record of a shard that is not durable yet; 0 if all are.", []string{"shard"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (now) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{inFlightDesc, mailboxDesc, passivatedDesc, epochDesc, lagDesc, lagAgeDesc} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c now) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	waiting := 0
+	for _, s := range c.n.shards {
+		s.mu.Lock()
+		m := s.machine
+		if m == nil {
+			s.mu.Unlock()
+			continue
+		}
+		waiting += m.Waiting()
+		records, age := m.Lag(c.n.now())
+		s.mu.Unlock()
+		shard := strconv.Itoa(s.id)
+		gauge(epochDesc, float64(m.Epoch()), shard)
+		gauge(lagDesc, float64(records), shard)
+		gauge(lagAgeDesc, age.Seconds(), shard)
+	}
+	gauge(mailboxDesc, float64(waiting))
+	gauge(inFlightDesc, float64(c.n.inFlight.Load()))
+	to <- prometheus.MustNewConstMetric(passivatedDesc, prometheus.CounterValue, float64(c.n.passivated.Load()))
 }

@@ -76,15 +76,16 @@ type Node struct {
 	client  *http.Client
 	base    time.Time // zero of the node's monotonic clock
 
-	shards   []*shard
-	flush    chan struct{} // something has gathered
-	look     chan struct{} // read the owners now
-	room     chan struct{} // entities are to be stored to make room
-	inFlight atomic.Int64  // commands under way
-	routes   atomic.Pointer[routes]
-	draining atomic.Bool
-	silent   sync.Map // of connections to the API on which nothing came yet
-	metrics  *metrics
+	shards     []*shard
+	flush      chan struct{} // something has gathered
+	look       chan struct{} // read the owners now
+	room       chan struct{} // entities are to be stored to make room
+	inFlight   atomic.Int64  // commands under way
+	passivated atomic.Int64  // entities that left memory
+	routes     atomic.Pointer[routes]
+	draining   atomic.Bool
+	silent     sync.Map // of connections to the API on which nothing came yet
+	metrics    *metrics
 
 	owning sync.Mutex // taken before the lock of a shard
 	owner  *ownership.Machine
@@ -158,9 +159,9 @@ func newNode(cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), base: time.Now(),
 		types: map[string]entity.Type{}, actions: map[string]entity.Action{},
 		flush: make(chan struct{}, 1), look: make(chan struct{}, 1), room: make(chan struct{}, 1),
-		client:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}},
-		metrics: newMetrics(),
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}},
 	}
+	n.metrics = newMetrics(n)
 	for _, t := range cfg.Types {
 		if t.Name == "" || t.Name[0] == '_' {
 			return nil, fmt.Errorf("entity type %q: the name is empty or begins with _", t.Name)
