@@ -13,10 +13,10 @@ FUZZTIME ?= 30s
 BENCH    ?= .
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e catch sim bench fuzz fmt vet lint imports vuln
+.PHONY: help run test check build e2e catch sim bench throughput fuzz fmt vet lint imports vuln
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## build, run SCENARIO (quickstart) and print the verdict
 	bin/statequake run $(SCENARIO)
@@ -42,6 +42,12 @@ sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 
 bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+throughput: build ## five runs each of durable-throughput and memory-throughput, in the same format
+	@runs=$$(mktemp -d); for ack in durable memory; do \
+		bin/statequake run $$ack-throughput --runs 5 --out "$$runs/$$ack" >&2; \
+		cat "$$runs/$$ack"/*/results.bench; \
+	done; echo "runs: $$runs" >&2
 
 # Shrinking each input that is merely new would take nearly all of the time.
 fuzz: ## every fuzz target for FUZZTIME (30s)

@@ -10,8 +10,8 @@ import (
 
 // Limits that every driver takes. What is larger may never be accepted.
 const (
-	MaxData = 1 << 20 // bytes of one group, checkpoint or head
-	MaxID   = 1024    // bytes of a checkpoint's type and key together
+	MaxData = 11 << 17 // bytes of one group, checkpoint or head: 1.375 MiB
+	MaxID   = 1024     // bytes of a checkpoint's type and key together
 )
 
 // Store is one node's handle on the store that all nodes of a cluster share.
