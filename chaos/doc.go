@@ -5,7 +5,7 @@
 // scenario and applied to a cluster, and the other way round; three kinds are
 // our own (apiVersion statequake.dev/v1alpha1). docs/faults.md lists kinds and
 // actions. What of them can be executed is a matter of Means: Local names what
-// a Nemesis does by itself, to processes:
+// is executed here. A Nemesis does by itself, to processes:
 //
 //	PodChaos pod-kill      SIGKILL; SIGTERM first with gracePeriod (seconds)
 //	PodChaos pod-failure   SIGKILL, and the node stays down for the duration

@@ -39,11 +39,8 @@ func TestDocs(t *testing.T) {
 		actions, local := Local.Can[kind]
 		local = local && (action == "" || slices.Contains(actions, action))
 		want := "cluster only"
-		switch {
-		case local:
+		if local {
 			want = "local"
-		case slices.ContainsFunc(kinds(), func(k kindOf) bool { return k.name == kind && k.version == ownVersion }):
-			want = "not yet"
 		}
 		if here != want {
 			t.Errorf("%s: %q, want %q", name, here, want)

@@ -83,8 +83,18 @@ type Means struct {
 	Can map[string][]string // the actions of a kind; nil for a kind without actions
 }
 
-// Local is what a Nemesis executes without further executors.
-var Local = Means{On: "local processes", Can: map[string][]string{PodChaos: {PodKill, PodFailure}, ProcessPause: nil}}
+// Local is what this package executes on local processes; what PodChaos and
+// ProcessPause need is there in any case, the others need their executors.
+var Local = Means{On: "local processes", Can: map[string][]string{
+	PodChaos:     {PodKill, PodFailure},
+	ProcessPause: nil,
+	NetworkChaos: {"partition", "delay", "loss", "duplicate", "corrupt", "bandwidth", "netem"},
+	IOChaos:      {"latency", "fault", "mistake"},
+	StressChaos:  nil,
+	TimeChaos:    nil,
+	PowerLoss:    nil,
+	DiskFull:     nil,
+}}
 
 // Everything is the whole vocabulary.
 func Everything() Means {

@@ -12,10 +12,14 @@ import (
 
 	"statequake/chaos/internal/testnode"
 	"statequake/chaos/process"
+	"statequake/chaos/stress"
 	"statequake/history"
 )
 
-func TestMain(m *testing.M) { testnode.Main(m) }
+func TestMain(m *testing.M) {
+	stress.Main()
+	testnode.Main(m)
+}
 
 // rig is a system of two nodes and what was recorded about it.
 type rig struct {

@@ -71,7 +71,7 @@ func desk(nodes int, faults ...*Fault) (*Nemesis, *toy, *rig) {
 
 const cut = `"action":"partition","duration":"1ms","mode":"all"`
 
-func network(spec string) string { return `{"kind":"NetworkChaos","spec":{` + spec + `}}` }
+func networkChaos(spec string) string { return `{"kind":"NetworkChaos","spec":{` + spec + `}}` }
 
 func names(nodes []Node) []string { return (&injection{targets: nodes}).names() }
 
@@ -79,7 +79,7 @@ func TestMinorityAndMajority(t *testing.T) {
 	for nodes, want := range map[int]int{1: 0, 2: 0, 3: 1, 4: 1, 5: 2, 7: 3} {
 		hit := map[string]bool{}
 		for i := range 30 {
-			n, x, r := desk(nodes, triggered(t, fmt.Sprint("f", i), At(0), network(cut+
+			n, x, r := desk(nodes, triggered(t, fmt.Sprint("f", i), At(0), networkChaos(cut+
 				`,"selector":{"labelSelectors":{"statequake.dev/role":"minority"}},"target":{"mode":"all","selector":{"labelSelectors":{"statequake.dev/role":"majority"}}}`)))
 			if err := n.Run(t.Context()); err != nil {
 				t.Fatal(err)
@@ -106,8 +106,8 @@ func TestMinorityAndMajority(t *testing.T) {
 }
 
 func TestExecutors(t *testing.T) {
-	everywhere := triggered(t, "everywhere", At(0), network(cut+`,"selector":{}`))
-	nowhere := triggered(t, "nowhere", At(0), network(cut+`,"selector":{},"target":{"mode":"all","selector":{"labelSelectors":{"zone":"c"}}}`))
+	everywhere := triggered(t, "everywhere", At(0), networkChaos(cut+`,"selector":{}`))
+	nowhere := triggered(t, "nowhere", At(0), networkChaos(cut+`,"selector":{},"target":{"mode":"all","selector":{"labelSelectors":{"zone":"c"}}}`))
 	nobody := triggered(t, "nobody", At(0), object(DiskFull, `"duration":"1s"`))
 	n, x, r := desk(3, everywhere, nowhere, nobody)
 	r.t = t
@@ -127,8 +127,8 @@ func TestExecutors(t *testing.T) {
 
 func TestAfterAcks(t *testing.T) {
 	n, _, r := desk(3,
-		triggered(t, "soon", AfterAcks(100), network(cut+`,"selector":{}`)),
-		triggered(t, "never", AfterAcks(1000), network(cut+`,"selector":{}`)))
+		triggered(t, "soon", AfterAcks(100), networkChaos(cut+`,"selector":{}`)),
+		triggered(t, "never", AfterAcks(1000), networkChaos(cut+`,"selector":{}`)))
 	var acks atomic.Int64
 	acks.Store(5000) // those of the warmup do not count
 	asked := make(chan struct{}, 1000)
@@ -166,12 +166,12 @@ func TestAfterAcks(t *testing.T) {
 
 func TestWhile(t *testing.T) {
 	long := strings.Replace(cut, "1ms", "1h", 1) + `,"selector":{}`
-	first := triggered(t, "first", At(20*time.Millisecond), network(strings.Replace(long, "1h", "300ms", 1)))
+	first := triggered(t, "first", At(20*time.Millisecond), networkChaos(strings.Replace(long, "1h", "300ms", 1)))
 	n, _, r := desk(3,
-		triggered(t, "third", While("second"), network(long)),
-		triggered(t, "second", While("first"), network(long)), first,
+		triggered(t, "third", While("second"), networkChaos(long)),
+		triggered(t, "second", While("first"), networkChaos(long)), first,
 		triggered(t, "unseen", At(0), object(DiskFull, `"duration":"1s"`)),
-		triggered(t, "vain", While("unseen"), network(long)))
+		triggered(t, "vain", While("unseen"), networkChaos(long)))
 	r.t = t
 	if err := n.Run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -188,14 +188,14 @@ func TestWhile(t *testing.T) {
 }
 
 func TestRunRefusesACircle(t *testing.T) {
-	n, _, r := desk(3, triggered(t, "a", While("a"), network(cut+`,"selector":{}`)), triggered(t, "b", At(0), network(cut+`,"selector":{}`)))
+	n, _, r := desk(3, triggered(t, "a", While("a"), networkChaos(cut+`,"selector":{}`)), triggered(t, "b", At(0), networkChaos(cut+`,"selector":{}`)))
 	if err := n.Run(t.Context()); err == nil || len(r.events) != 0 {
 		t.Errorf("error %v, events %v", err, r.events)
 	}
 }
 
 func TestMissed(t *testing.T) {
-	here := network(cut + `,"selector":{}`)
+	here := networkChaos(cut + `,"selector":{}`)
 	faults := func() []*Fault {
 		return []*Fault{triggered(t, "acks", AfterAcks(1), here), triggered(t, "file", OnFile{"fsync", "*", 2}, here), triggered(t, "at", At(time.Hour), here)}
 	}

@@ -1,6 +1,10 @@
 package scenarios
 
-import "testing"
+import (
+	"testing"
+
+	"statequake/chaos"
+)
 
 // badScenarios are small mistakes, each made in a scenario that is fine
 // otherwise, with the whole text of the error.
@@ -66,7 +70,7 @@ var badScenarios = []struct {
 	{"unknown store", "{name: reference}", "{name: reference, store: postgress}",
 		"f.yaml:3: system.store: unknown store \"postgress\"; have etcd, postgres\nhint: did you mean postgres?"},
 	{"unknown bug", "{name: reference}", "{name: reference, bug: no-fense}",
-		"f.yaml:3: system.bug: unknown bug \"no-fense\"; have ack-before-journal, no-fence, double-apply, dirty-read\nhint: did you mean no-fence?"},
+		"f.yaml:3: system.bug: unknown bug \"no-fense\"; have ack-before-journal, no-fence, double-apply, dirty-read, no-fsync\nhint: did you mean no-fence?"},
 	{"restart delay without a unit", "{name: reference}", "{name: reference, restart_delay: 2}",
 		"f.yaml:3: system.restart_delay: \"2\" is not a duration\nhint: a duration has a unit, for instance 500ms, 30s or 2m"},
 	{"negative duration", "{name: reference}", "{name: reference, store_delay: -1s}",
@@ -116,9 +120,9 @@ var badScenarios = []struct {
 	{"faults as a mapping", "faults:\n  - name: kill-owner\n    at: 2s\n    chaos:\n", "faults:\n    chaos:\n",
 		"f.yaml:8: faults: expected a list, got a mapping\nhint: faults: [{name: ..., at: 10s, chaos: {kind: ..., spec: ...}}]"},
 	{"fault that is a word", "  - name: kill-owner\n", "  - kill\n  - name: kill-owner\n",
-		"f.yaml:9: faults[0]: expected a mapping, got \"kill\"\nhint: its fields are name, at, chaos"},
+		"f.yaml:9: faults[0]: expected a mapping, got \"kill\"\nhint: its fields are name, at, within, after, on, while, chaos"},
 	{"fault without an instant", "    at: 2s\n", "",
-		"f.yaml:9: faults[0].at: missing\nhint: at: 10s counts from the end of the warmup"},
+		"f.yaml:9: faults[0]: trigger is missing; have at, within, after, on, while\nhint: at: 10s counts from the end of the warmup"},
 	{"fault after the end", "at: 2s", "at: 90s",
 		"f.yaml:10: faults[0].at: 90s is after the load ends (5s)"},
 	{"fault at the end", "at: 2s", "at: 5s",
@@ -127,8 +131,20 @@ var badScenarios = []struct {
 		"f.yaml:12: faults[1].name: kill-owner is the name of faults[0] too"},
 	{"pause beyond the timeout", "PodChaos\n      spec: {action: pod-kill, mode: one,", "ProcessPause\n      spec: {mode: one, duration: 10s,",
 		"f.yaml:13: faults[0].chaos.spec.duration: 10s is not shorter than load.timeout (10s), so the paused node's late answers would never be seen\nhint: raise load.timeout or shorten the pause"},
-	{"chaos kind of another place", "kind: PodChaos", "kind: NetworkChaos",
-		"f.yaml:12: faults[0].chaos.kind: NetworkChaos is not available on local processes; have PodChaos pod-kill, PodChaos pod-failure, ProcessPause"},
+	{"chaos kind of another place", "kind: PodChaos", "kind: DNSChaos",
+		"f.yaml:12: faults[0].chaos.kind: DNSChaos is for clusters, not available on local processes; have " + chaos.Local.String() + "\nhint: nodes know each other by address; NetworkChaos partition makes one unreachable"},
+	{"two triggers", "at: 2s", "at: 2s\n    within: [1s, 3s]",
+		"f.yaml:11: faults[0].within: contradicts at; give one of them"},
+	{"instant without a unit", "at: 2s", "at: 2",
+		"f.yaml:10: faults[0].at: \"2\" is not a duration\nhint: a duration has a unit, for instance 500ms, 30s or 2m"},
+	{"span beyond the end", "at: 2s", "within: [2s, 6s]",
+		"f.yaml:10: faults[0].within[1]: 6s is after the load ends (5s)"},
+	{"no count", "at: 2s", "after: {acks: many}",
+		"f.yaml:10: faults[0].after.acks: is a JSON string, want int64"},
+	{"another fault that is not there", "at: 2s", "while: storm",
+		"f.yaml:10: faults[0].while: there is no fault \"storm\"; have kill-owner"},
+	{"fault that waits for itself", "at: 2s", "while: kill-owner",
+		"f.yaml:10: faults[0].while: waits for itself: kill-owner -> kill-owner"},
 	{"misspelt chaos field", "mode: one,", "mod: one,",
 		"f.yaml:13: faults[0].chaos.spec.mod: unknown field"},
 	{"unknown mode", "mode: one,", "mode: some,",

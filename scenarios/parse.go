@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -102,6 +103,7 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	s.Expect = p.expect(o, opt.CheckExpectation)
 	s.Reveals = o.choice("reveals", "", "kind of violation", violationKinds)
 	p.contradictions(&s)
+	p.disks(&s)
 	p.storeRoles(&s)
 	return &s
 }
@@ -317,22 +319,20 @@ func (p *parser) faults(root object) []Fault {
 		return nil
 	}
 	var faults []Fault
+	var plans []*chaos.Fault
 	first := map[string]string{}
+	known := slices.Concat([]string{"name"}, chaos.Triggers(), []string{"chaos"})
 	for i, item := range n.Content {
 		path := fmt.Sprintf("faults[%d]", i)
 		p.remember(path, nil, item)
-		o := p.object(path, item, []string{"name", "at", "chaos"})
+		o := p.object(path, item, known)
 		if o.broken {
-			faults = append(faults, Fault{}) // keeps the positions
+			faults, plans = append(faults, Fault{}), append(plans, nil) // keeps the positions
 			continue
 		}
-		for _, name := range []string{"name", "at", "chaos"} {
-			o.need(name, map[string]string{
-				"at":    "at: 10s counts from the end of the warmup",
-				"chaos": "chaos: {kind: PodChaos, spec: {action: pod-kill, ...}}",
-			}[name])
-		}
-		f := Fault{Name: p.name(o), At: o.duration("at", 0, 0, 24*time.Hour)}
+		o.need("name", "")
+		o.need("chaos", "chaos: {kind: PodChaos, spec: {action: pod-kill, ...}}")
+		f := Fault{Name: p.name(o), Trigger: p.trigger(o)}
 		if other, ok := first[f.Name]; ok && o.has("name") {
 			o.refuse("name", "", "%s is the name of %s too", f.Name, other)
 		}
@@ -340,9 +340,48 @@ func (p *parser) faults(root object) []Fault {
 		if o.has("chaos") {
 			p.chaos(o, &f)
 		}
-		faults = append(faults, f)
+		faults, plans = append(faults, f), append(plans, f.Plan)
 	}
+	p.refuseAll("", chaos.CheckTriggers(plans))
 	return faults
+}
+
+// trigger reads when a fault starts; nil if it says nothing that can be.
+func (p *parser) trigger(fault object) chaos.Trigger {
+	object := map[string]json.RawMessage{}
+	for _, field := range chaos.Triggers() {
+		n := fault.values[field]
+		if n == nil {
+			continue
+		}
+		value, ok := p.foreign(join2(fault.path, field), n)
+		if ok && field == "at" {
+			problems := len(p.problems)
+			fault.duration(field, 0, 0, 24*time.Hour)
+			value, ok = quoted(n.Value), len(p.problems) == problems
+		}
+		if !ok {
+			return nil
+		}
+		object[field] = value
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		panic("scenarios: encode a trigger: " + err.Error()) // of JSON that was just made
+	}
+	trigger, err := chaos.ParseTrigger(text)
+	p.refuseAll(fault.path, err)
+	if err != nil {
+		return nil
+	}
+	return trigger
+}
+
+// quoted is a text in JSON.
+func quoted(s string) json.RawMessage {
+	var b bytes.Buffer
+	writeString(&b, s)
+	return b.Bytes()
 }
 
 // storeRoles reports faults that select nodes by their role in a store of which
@@ -362,7 +401,7 @@ func (p *parser) storeRoles(s *Scenario) {
 		if f.Plan == nil || json.Unmarshal(f.Chaos, &object) != nil {
 			continue // reported already
 		}
-		if role, ok := object.Spec.Selector.LabelSelectors[chaos.RoleLabel]; ok {
+		if role, ok := object.Spec.Selector.LabelSelectors[chaos.RoleLabel]; ok && role != chaos.Minority && role != chaos.Majority {
 			p.refuse(fmt.Sprintf("faults[%d].chaos.spec.selector.labelSelectors.%s", i, chaos.RoleLabel),
 				"system.store: etcd has a leader and followers; "+chaos.OwnerOfLabel+": hottest selects without them",
 				"contradicts system.store: postgres, a server beside the nodes, so none of them is a %s", shorten(role))
@@ -381,7 +420,7 @@ func (p *parser) chaos(o object, f *Fault) {
 	if !ok {
 		return
 	}
-	plan, err := chaos.Parse(f.Name, f.At, object)
+	plan, err := chaos.ParseFor(chaos.Local, f.Name, f.Trigger, object)
 	p.refuseAll(path, err)
 	f.Chaos, f.Plan = object, plan
 }

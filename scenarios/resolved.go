@@ -10,9 +10,12 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
+
+	"statequake/chaos"
 )
 
 // Facts are what a run directory records beside the scenario itself. They do
@@ -82,7 +85,7 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("fault %s: %w", f.Name, err)
 		}
-		file.Faults = append(file.Faults, resolvedFault{f.Name, f.At.String(), object})
+		file.Faults = append(file.Faults, newResolvedFault(f, object))
 	}
 	file.Resolved.Statequake, file.Resolved.Isolation, file.Resolved.RunTag = facts.Version, facts.Isolation, facts.RunTag
 
@@ -179,9 +182,30 @@ type resolvedWorkload struct {
 }
 
 type resolvedFault struct {
-	Name  string     `yaml:"name"`
-	At    string     `yaml:"at"`
-	Chaos *yaml.Node `yaml:"chaos"`
+	Name   string           `yaml:"name"`
+	At     string           `yaml:"at,omitempty"`
+	Within []string         `yaml:"within,flow,omitempty"`
+	After  map[string]int64 `yaml:"after,flow,omitempty"`
+	On     map[string]any   `yaml:"on,flow,omitempty"`
+	While  string           `yaml:"while,omitempty"`
+	Chaos  *yaml.Node       `yaml:"chaos"`
+}
+
+func newResolvedFault(f Fault, object *yaml.Node) resolvedFault {
+	r := resolvedFault{Name: f.Name, Chaos: object}
+	switch t := f.Trigger.(type) {
+	case chaos.At:
+		r.At = time.Duration(t).String()
+	case chaos.Within:
+		r.Within = []string{t.From.String(), t.To.String()}
+	case chaos.AfterAcks:
+		r.After = map[string]int64{"acks": int64(t)}
+	case chaos.OnFile:
+		r.On = map[string]any{t.Op: t.Path, "nth": t.Nth}
+	case chaos.While:
+		r.While = string(t)
+	}
+	return r
 }
 
 // writeClaim writes the leading comment that claim reads.

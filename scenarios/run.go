@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"statequake/chaos"
@@ -99,6 +100,8 @@ type run struct {
 	record   *history.Writer
 	began    time.Time
 
+	equipment equipment
+	processes *process.Injector // shared by all executors
 	system    system
 	workload  *loadgen.Workload
 	generator *loadgen.Generator
@@ -139,8 +142,12 @@ func (r *run) run(ctx context.Context) error {
 	defer background.Wait()
 	defer stopWatching()
 
-	if r.system, err = r.start(recording); err != nil {
-		return err
+	r.processes = &process.Injector{Now: r.now}
+	if err = r.openMeans(recording); err == nil {
+		r.system, err = r.start(recording)
+	}
+	if err != nil {
+		return errors.Join(err, r.equipment.close())
 	}
 	stopped := false
 	stop := func() {
@@ -189,11 +196,18 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 	if l.Arrivals.Constant > 0 {
 		arrivals = loadgen.Constant(l.Arrivals.Constant)
 	}
+	var acks atomic.Int64
 	generator, err := loadgen.New(loadgen.Config{
 		Driver: l.Driver, Endpoints: r.endpoints, Codec: r.system.codec, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients,
 		Start: start, Warmup: l.Warmup, Duration: l.Duration, Timeout: l.Timeout,
 		Retry: loadgen.Retry{Max: l.Retry.Max, Duplicate: l.Retry.Duplicate.Share()}, Route: l.Route, MaxConns: l.MaxConns,
-		Seed: s.Seed, Tag: r.opt.Tag, Now: r.now, Record: r.record.Op,
+		Seed: s.Seed, Tag: r.opt.Tag, Now: r.now,
+		Record: func(op *history.Op) {
+			if op.Outcome == history.OK {
+				acks.Add(1)
+			}
+			r.record.Op(op)
+		},
 	})
 	if err != nil {
 		return loadgen.Result{}, nil, err
@@ -211,6 +225,8 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 	}
 	faults := chaos.New(chaos.Config{
 		Faults: plans, Nodes: r.targets(), Seed: s.Seed, Resolve: r.system.resolve,
+		Executors: r.equipment.executors(), Processes: r.processes,
+		Acks: acks.Load, OnFile: r.equipment.onFile(),
 		Now: r.now, Start: start + l.Warmup, Record: r.record.Fault,
 	})
 	r.mu.Lock()
@@ -295,6 +311,9 @@ func (r *run) audit(keys []loadgen.EntityKey) {
 func (r *run) ownExits() {
 	for node, exits := range r.system.OwnExits() {
 		for i, e := range exits {
+			if r.equipment.excused(node, e.At) {
+				continue // told of by the evidence of the fault
+			}
 			r.record.Fault(history.Fault{
 				Name: fmt.Sprintf("own-exit-%s-%d", node, i+1), Kind: "OwnExit", Event: history.Evidence, At: e.At, Targets: []string{node},
 				Proof: history.Mismatch, Detail: fmt.Sprintf("%s (pid %d) ended on its own: %s", node, e.PID, e.Status),
@@ -308,6 +327,8 @@ func (r *run) stopCluster() {
 	defer cancel()
 	// A node that had to be killed is gone all the same, and its log tells why.
 	_ = r.system.Stop(ctx)
+	// What was recorded is not touched by this.
+	_ = r.equipment.close()
 	if !r.opt.KeepData {
 		_ = os.RemoveAll(filepath.Join(r.opt.Dir, "data"))
 	}

@@ -85,8 +85,8 @@ type Probe struct {
 
 // Fault is one fault of the schedule.
 type Fault struct {
-	Name  string          // unique in the scenario
-	At    time.Duration   // since the start of the measured load, that is since the end of the warmup
-	Chaos json.RawMessage // the object as written: {"kind": ..., "spec": ...}
-	Plan  *chaos.Fault    // the same, parsed
+	Name    string          // unique in the scenario
+	Trigger chaos.Trigger   // instants count from the start of the measured load, that is from the end of the warmup
+	Chaos   json.RawMessage // the object as written: {"kind": ..., "spec": ...}
+	Plan    *chaos.Fault    // the whole fault, parsed
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"statequake/chaos"
 	"statequake/loadgen"
 )
 
@@ -111,8 +112,14 @@ func TestSet(t *testing.T) {
 		{[]string{`system.bug=""`}, func(s *Scenario) bool { return s.System.Bug == "" }},
 		{[]string{"load.arrivals.constant=800/s"}, func(s *Scenario) bool { return s.Load.Arrivals.Constant == 800 }},
 		{[]string{"load.arrivals={closed: {clients: 4}}"}, func(s *Scenario) bool { return s.Load.Arrivals == Arrivals{Clients: 4} }},
-		{[]string{"faults[0].at=3s"}, func(s *Scenario) bool { return s.Faults[0].At == 3*time.Second && s.Faults[0].Plan.At == 3*time.Second }},
-		{[]string{"faults.kill-owner.at=3s"}, func(s *Scenario) bool { return s.Faults[0].At == 3*time.Second }},
+		{[]string{"faults[0].at=3s"}, func(s *Scenario) bool {
+			return s.Faults[0].Trigger == chaos.At(3*time.Second) && s.Faults[0].Plan.At == 3*time.Second
+		}},
+		{[]string{"faults.kill-owner.at=3s"}, func(s *Scenario) bool { return s.Faults[0].Trigger == chaos.At(3*time.Second) }},
+		{[]string{"faults[0].at=", "faults[0].within=[1s, 4s]"}, func(s *Scenario) bool {
+			return s.Faults[0].Trigger == chaos.Within{From: time.Second, To: 4 * time.Second}
+		}},
+		{[]string{"faults[0].at=", "faults[0].after.acks=20"}, func(s *Scenario) bool { return s.Faults[0].Trigger == chaos.AfterAcks(20) }},
 		{[]string{"faults.kill-owner="}, func(s *Scenario) bool { return len(s.Faults) == 0 }},
 		{[]string{"faults[0]="}, func(s *Scenario) bool { return len(s.Faults) == 0 }},
 		{[]string{"faults="}, func(s *Scenario) bool { return len(s.Faults) == 0 }},
@@ -159,7 +166,7 @@ func TestBadSet(t *testing.T) {
 	tests := []struct{ set, want string }{
 		{"system.bgu=no-fence", "--set system.bgu=no-fence: system.bgu: unknown field\nhint: did you mean bug?"},
 		{"system.bgu=", "--set system.bgu=: system.bgu: unknown field\nhint: did you mean bug?"},
-		{"system.bug=no-fense", "--set system.bug=no-fense: system.bug: unknown bug \"no-fense\"; have ack-before-journal, no-fence, double-apply, dirty-read\nhint: did you mean no-fence?"},
+		{"system.bug=no-fense", "--set system.bug=no-fense: system.bug: unknown bug \"no-fense\"; have ack-before-journal, no-fence, double-apply, dirty-read, no-fsync\nhint: did you mean no-fence?"},
 		{"load.duration=abc", "--set load.duration=abc: load.duration: \"abc\" is not a duration\nhint: a duration has a unit, for instance 500ms, 30s or 2m"},
 		{"load.duration.max=3s", "--set load.duration.max=3s: load.duration is \"5s\", which has no fields\nhint: replace it as a whole, --set 'load.duration={...}'"},
 		{"load.arrivals.closed.clients=4", "--set load.arrivals.closed.clients=4: load.arrivals.closed: contradicts load.arrivals.constant; give one of them\nhint: --set 'load.arrivals={constant: 800/s}' replaces both"},
@@ -339,8 +346,8 @@ func TestBundled(t *testing.T) {
 			t.Errorf("%s runs %s of load, more than 35s", info.Name, total)
 		}
 	}
-	want := []string{"approval", "device-twin", "double-kill", "durable-throughput", "kill-owner", "leaderboard", "ledger", "memory-ack", "memory-throughput", "mixed", "pause-owner", "playback", "pod-failure", "quickstart", "rolling-kill", "rolling-restart", "steady",
-		"bugs/ack-before-journal", "bugs/dirty-read", "bugs/double-apply", "bugs/no-fence"}
+	want := []string{"approval", "clock-skew", "cpu-stress", "device-twin", "disk-errors", "disk-full", "double-kill", "durable-throughput", "kill-owner", "leaderboard", "ledger", "memory-ack", "memory-throughput", "mixed", "one-way", "partition-owner", "pause-owner", "playback", "pod-failure", "power-loss-all", "power-loss-owner", "quickstart", "rolling-kill", "rolling-restart", "slow-disk", "slow-network", "steady",
+		"bugs/ack-before-journal", "bugs/dirty-read", "bugs/double-apply", "bugs/no-fence", "bugs/no-fsync"}
 	if !slices.Equal(names, want) {
 		t.Errorf("bundled %v, want %v", names, want)
 	}
@@ -374,7 +381,7 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"quikstart": "no file \"quikstart\" and no bundled scenario \"quikstart\"; have approval, device-twin, double-kill, durable-throughput, kill-owner, leaderboard, ledger, memory-ack, memory-throughput, mixed, pause-owner, playback, pod-failure, quickstart, rolling-kill, rolling-restart, steady, bugs/ack-before-journal, bugs/dirty-read, bugs/double-apply, bugs/no-fence\nhint: did you mean quickstart?",
+		"quikstart": "no file \"quikstart\" and no bundled scenario \"quikstart\"; " + oneOf(bundledNames()) + "\nhint: did you mean quickstart?",
 		"bugs":      "bugs: is a folder, not a scenario",
 	} {
 		if _, err := Open(name, Options{}); err == nil || err.Error() != want {

@@ -7,13 +7,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"statequake/chaos"
 	"statequake/fixtures/custom"
 )
 
 // bugs are the misbehaviours planted in the reference runtime.
-var bugs = []string{"ack-before-journal", "no-fence", "double-apply", "dirty-read"}
+var bugs = []string{"ack-before-journal", "no-fence", "double-apply", "dirty-read", "no-fsync"}
 
 // violationKinds are the kinds of violation the witness audit tells apart.
 var violationKinds = []string{"duplicated", "lost", "phantom", "dirty-read", "wrong-result", "stale-read", "reordered", "future-read", "half-applied", "missed-deadline"}
@@ -29,17 +30,17 @@ func (p *parser) contradictions(s *Scenario) {
 	}
 	for i, f := range s.Faults {
 		path := fmt.Sprintf("faults[%d]", i)
-		switch end := s.Load.Duration; {
-		case end == 0: // reported already
-		case f.At > end:
-			p.refuse(path+".at", "", "%s is after the load ends (%s)", short(f.At), short(end))
-		case f.At == end:
-			p.refuse(path+".at", "", "%s is when the load ends", short(f.At))
+		switch t := f.Trigger.(type) {
+		case chaos.At:
+			p.inLoad(path+".at", time.Duration(t), s.Load.Duration)
+		case chaos.Within:
+			p.inLoad(path+".within[1]", t.To, s.Load.Duration)
 		}
 		if f.Plan == nil { // reported already
 			continue
 		}
 		p.labels(path+".chaos", f.Chaos, &s.System)
+		p.network(path+".chaos", f.Plan, &s.System)
 		if f.Plan.Kind == chaos.ProcessPause && s.Load.Timeout > 0 && f.Plan.Duration >= s.Load.Timeout {
 			p.refuse(path+".chaos.spec.duration", "raise load.timeout or shorten the pause",
 				"%s is not shorter than load.timeout (%s), so the paused node's late answers would never be seen",
@@ -48,29 +49,70 @@ func (p *parser) contradictions(s *Scenario) {
 	}
 }
 
+// inLoad reports an instant at which there is no load, that lasts until end.
+func (p *parser) inLoad(path string, at, end time.Duration) {
+	switch {
+	case end == 0: // reported already
+	case at > end:
+		p.refuse(path, "", "%s is after the load ends (%s)", short(at), short(end))
+	case at == end:
+		p.refuse(path, "", "%s is when the load ends", short(at))
+	}
+}
+
+// network reports what a NetworkChaos needs and does not have.
+func (p *parser) network(path string, f *chaos.Fault, system *System) {
+	spec, ok := f.Spec.(chaos.Network)
+	if !ok {
+		return
+	}
+	if spec.Partition != nil && spec.Partition.Reject {
+		p.refuse(path+".spec.partitionBehavior", "", "reject is not available on local processes; a partition there is silent")
+	}
+	if system.Store == "postgres" {
+		p.refuse(path+".kind", "system.store: etcd is in the nodes", "NetworkChaos contradicts system.store: postgres, a server that is no part of the nodes' network")
+	}
+	if system.Own != nil && system.Own.Started() {
+		if field := system.Own.HostMissing(); field != "" {
+			p.refuse(path+".kind", "nodes have addresses of their own then, which ${host} stands for", "NetworkChaos needs ${host} in system.%s", field)
+		}
+	}
+}
+
 // labels reports label selectors that no node can ever match: the fault would
 // hit nothing and the run prove nothing.
 func (p *parser) labels(path string, object []byte, system *System) {
-	nodes := system.Nodes
+	type selected struct {
+		Selector struct {
+			LabelSelectors map[string]string `json:"labelSelectors"`
+		} `json:"selector"`
+	}
 	var fault struct {
 		Spec struct {
-			Selector struct {
-				LabelSelectors map[string]string `json:"labelSelectors"`
-			} `json:"selector"`
+			selected
+			Target selected `json:"target"`
 		} `json:"spec"`
 	}
 	if err := json.Unmarshal(object, &fault); err != nil {
 		return // chaos.Parse has accepted it
 	}
+	p.labelSelectors(path+".spec.selector", fault.Spec.Selector.LabelSelectors, system)
+	p.labelSelectors(path+".spec.target.selector", fault.Spec.Target.Selector.LabelSelectors, system)
+}
+
+func (p *parser) labelSelectors(path string, selectors map[string]string, system *System) {
+	nodes := system.Nodes
 	have := []string{chaos.NodeLabel, chaos.OwnerOfLabel, chaos.RoleLabel}
-	selectors := fault.Spec.Selector.LabelSelectors
 	for _, label := range slices.Sorted(maps.Keys(selectors)) {
 		value := selectors[label]
-		at := path + ".spec.selector.labelSelectors." + label
+		at := path + ".labelSelectors." + label
+		half := label == chaos.RoleLabel && (value == chaos.Minority || value == chaos.Majority)
 		switch {
 		case !slices.Contains(have, label):
 			p.refuse(at, custom.DidYouMean(label, have), "no node has this label; %s", oneOf(have))
-		case system.Own != nil && label != chaos.NodeLabel:
+		case half && value == chaos.Minority && nodes < 3:
+			p.refuse(at, "", "no node is in the minority of %d", nodes)
+		case system.Own != nil && label != chaos.NodeLabel && !half:
 			p.refuse(at, chaos.NodeLabel+": n1 names a node", "is known of the reference runtime only")
 		}
 		if n, err := strconv.Atoi(strings.TrimPrefix(value, "n")); label == chaos.NodeLabel &&

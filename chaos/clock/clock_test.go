@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,6 +46,8 @@ func TestMain(m *testing.M) {
 	case "exec": // turns into another program
 		os.Setenv(modeVariable, "tell")
 		syscall.Exec("/proc/self/exe", os.Args, os.Environ())
+	case "cost":
+		cost()
 	case "leave": // ends without another word
 	default:
 		fmt.Println("unknown mode", mode)
@@ -112,17 +115,33 @@ func watch() {
 	}
 }
 
+// cost answers each number with the CPU time that as many calls of time.Now
+// take, in nanoseconds.
+func cost() {
+	var n int
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		fmt.Sscan(lines.Text(), &n)
+		begin := read(unix.CLOCK_PROCESS_CPUTIME_ID)
+		var now time.Time
+		for range n {
+			now = time.Now()
+		}
+		runtime.KeepAlive(now)
+		fmt.Println(read(unix.CLOCK_PROCESS_CPUTIME_ID) - begin)
+	}
+}
+
 // child is a running program with clocks of its own.
 type child struct {
 	*Clock
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stdout *bufio.Reader
-	t      *testing.T
+	t      testing.TB
 }
 
 // program is this binary in a mode, not started.
-func program(t *testing.T, mode string) *exec.Cmd {
+func program(t testing.TB, mode string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -135,7 +154,7 @@ func program(t *testing.T, mode string) *exec.Cmd {
 }
 
 // startChild starts cmd by start, until the end of the test.
-func startChild(t *testing.T, cmd *exec.Cmd, start func(*exec.Cmd) (*Clock, error)) *child {
+func startChild(t testing.TB, cmd *exec.Cmd, start func(*exec.Cmd) (*Clock, error)) *child {
 	t.Helper()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -158,6 +177,9 @@ func startChild(t *testing.T, cmd *exec.Cmd, start func(*exec.Cmd) (*Clock, erro
 	})
 	return &child{c, cmd, stdin, bufio.NewReader(stdout), t}
 }
+
+// right starts a program with right clocks.
+func right(cmd *exec.Cmd) (*Clock, error) { return Start(cmd, 0, 0) }
 
 // plain starts a program as anybody would.
 func plain(cmd *exec.Cmd) (*Clock, error) { return nil, cmd.Start() }
@@ -205,9 +227,9 @@ func (c *child) set(offset time.Duration, clocks Clocks) {
 	}
 }
 
-func needStub(t *testing.T) {
+func needStub(t testing.TB) {
 	t.Helper()
-	c, err := Start(program(t, "leave"))
+	c, err := right(program(t, "leave"))
 	if errors.Is(err, ErrUnavailable) {
 		t.Skip(err)
 	}
@@ -219,8 +241,8 @@ func needStub(t *testing.T) {
 
 func TestSet(t *testing.T) {
 	needStub(t)
-	c := startChild(t, program(t, "tell"), Start)
-	other := startChild(t, program(t, "tell"), Start)
+	c := startChild(t, program(t, "tell"), right)
+	other := startChild(t, program(t, "tell"), right)
 	stranger := startChild(t, program(t, "tell"), plain)
 	c.want(0, 0)
 
@@ -249,7 +271,7 @@ func TestSet(t *testing.T) {
 // of two.
 func TestSetWhileRead(t *testing.T) {
 	needStub(t)
-	c := startChild(t, program(t, "watch"), Start)
+	c := startChild(t, program(t, "watch"), right)
 	c.line()
 	for i := range 3000 {
 		c.set(offsets[i%len(offsets)], 0)
@@ -266,7 +288,7 @@ func TestSetWhileRead(t *testing.T) {
 func TestTwentyStarts(t *testing.T) {
 	needStub(t)
 	for i := range 20 {
-		c := startChild(t, program(t, "tell"), Start)
+		c := startChild(t, program(t, "tell"), right)
 		c.set(time.Duration(i)*time.Minute, 0)
 		c.want(time.Duration(i)*time.Minute, 0)
 	}
@@ -274,19 +296,19 @@ func TestTwentyStarts(t *testing.T) {
 
 func TestProcessThatIsGone(t *testing.T) {
 	needStub(t)
-	c := startChild(t, program(t, "tell"), Start)
+	c := startChild(t, program(t, "tell"), right)
 	c.want(0, 0)
 	c.cmd.Process.Kill()
 	c.cmd.Wait()
 	if err := c.Set(time.Hour, 0); !errors.Is(err, ErrGone) {
 		t.Errorf("%v, want %v", err, ErrGone)
 	}
-	again := startChild(t, program(t, "tell"), Start)
+	again := startChild(t, program(t, "tell"), right)
 	again.want(0, 0)
 	again.set(time.Hour, 0)
 	again.want(time.Hour, 0)
 
-	turned := startChild(t, program(t, "exec"), Start)
+	turned := startChild(t, program(t, "exec"), right)
 	turned.want(0, 0)
 	if err := turned.Set(time.Hour, 0); !errors.Is(err, ErrGone) {
 		t.Errorf("%v, want %v", err, ErrGone)
@@ -300,7 +322,7 @@ func TestStartKeepsAttributes(t *testing.T) {
 	needStub(t)
 	cmd := program(t, "tell")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
-	c := startChild(t, cmd, Start)
+	c := startChild(t, cmd, right)
 	c.want(0, 0)
 	if sid, err := unix.Getsid(cmd.Process.Pid); err != nil || sid != cmd.Process.Pid {
 		t.Errorf("session %d, %v; want %d", sid, err, cmd.Process.Pid)
@@ -314,8 +336,33 @@ func TestStartKeepsAttributes(t *testing.T) {
 	}
 }
 
+// A clock is off from the first instruction on: the program's own epoch, taken
+// before main, is, too.
+func TestStartWithAnOffset(t *testing.T) {
+	needStub(t)
+	for name, start := range map[string]func(*exec.Cmd, time.Duration, Clocks) (*Clock, error){
+		"Start": Start,
+		"StartHere": func(cmd *exec.Cmd, offset time.Duration, clocks Clocks) (*Clock, error) {
+			runtime.LockOSThread()
+			t.Cleanup(runtime.UnlockOSThread)
+			return StartHere(cmd, offset, clocks)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startChild(t, program(t, "tell"), func(cmd *exec.Cmd) (*Clock, error) {
+				return start(cmd, time.Hour, Wall|Monotonic)
+			})
+			c.want(time.Hour, 0)
+			if err := c.Reset(); err != nil {
+				t.Fatal(err)
+			}
+			c.want(0, -time.Hour)
+		})
+	}
+}
+
 func TestStartOfNothing(t *testing.T) {
-	if _, err := Start(exec.Command("/nonexistent")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := right(exec.Command("/nonexistent")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v, want %v", err, os.ErrNotExist)
 	}
 }
@@ -424,7 +471,7 @@ func TestPrograms(t *testing.T) {
 			if out, err := exec.Command(cc, args...).CombinedOutput(); err != nil {
 				t.Skipf("%v: %s", err, out)
 			}
-			c := startChild(t, exec.Command(binary), Start)
+			c := startChild(t, exec.Command(binary), right)
 			check := func(wall, coarse, monotonic float64) {
 				t.Helper()
 				fmt.Fprintln(c.stdin)
@@ -471,5 +518,29 @@ func TestParseClocks(t *testing.T) {
 	_, err := ParseClocks([]string{"CLOCK_REALTIME", "CLOCK_TIME"})
 	if err == nil || !strings.HasPrefix(err.Error(), `clockIds[1]: unknown clock "CLOCK_TIME"; have CLOCK_REALTIME, CLOCK_MONOTONIC, `) {
 		t.Error(err)
+	}
+}
+
+// What time.Now costs a program: without the stub, with it, and while the wall
+// clock is off.
+func BenchmarkNow(b *testing.B) {
+	needStub(b)
+	for _, bb := range []struct {
+		name  string
+		start func(*exec.Cmd) (*Clock, error)
+	}{
+		{"plain", plain},
+		{"stub", right},
+		{"moved", func(cmd *exec.Cmd) (*Clock, error) { return Start(cmd, time.Hour, Wall) }},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			c := startChild(b, program(b, "cost"), bb.start)
+			fmt.Fprintln(c.stdin, b.N)
+			var ns int64
+			if _, err := fmt.Sscan(c.line(), &ns); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(ns)/float64(b.N), "ns/op") // without the start
+		})
 	}
 }

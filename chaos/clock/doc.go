@@ -30,7 +30,7 @@
 //     get a vDSO of their own (a shell that starts the node with exec hides it).
 //     A fork without exec keeps the offset of its instant for good;
 //   - a process that was started without Start. A process that is started again
-//     needs Start again, and its clocks are right until the next Set.
+//     needs Start again.
 //
 // Programs that gain privileges when they are started (setuid, file
 // capabilities) do not gain them under Start. A debugger shows a frame without

@@ -21,8 +21,9 @@ const (
 )
 
 var (
-	errNoDate = errors.New("its answers have no Date header")
-	errJumped = errors.New("its answers contradict each other: the clock moved meanwhile, or it does not take the time anew for each")
+	errNoAnswer = errors.New("no answer")
+	errNoDate   = errors.New("its answers have no Date header")
+	errJumped   = errors.New("its answers contradict each other: the clock moved meanwhile, or it does not take the time anew for each")
 )
 
 // Observation is how far a node's wall clock is from this process's: from Low
@@ -30,6 +31,7 @@ var (
 type Observation struct {
 	Low, High time.Duration
 	Answers   int
+	First     time.Time // when the first of them came
 }
 
 func (o Observation) String() string {
@@ -55,6 +57,9 @@ func Observe(ctx context.Context, url string) (Observation, error) {
 		a, err := ask(ctx, client, url)
 		switch {
 		case err == nil:
+			if o.Answers == 0 {
+				o.First = time.Now()
+			}
 			o.Low, o.High, o.Answers = max(o.Low, a.Low), min(o.High, a.High), o.Answers+1
 		case errors.Is(err, errNoDate):
 			return o, err
@@ -70,7 +75,7 @@ func Observe(ctx context.Context, url string) (Observation, error) {
 		select {
 		case <-ctx.Done():
 			if o.Answers == 0 {
-				return o, errors.Join(errors.New("no answer"), last)
+				return o, errors.Join(errNoAnswer, last)
 			}
 			return o, nil
 		case <-time.After(askEvery):
@@ -104,9 +109,10 @@ func ask(ctx context.Context, client *http.Client, url string) (Observation, err
 
 // Evidence is what an observer found out about a node's wall clock.
 type Evidence struct {
-	At     time.Duration // of the observation's end, on the run clock
+	At     time.Duration // of the first answer, or without one of the observation's end; on the run clock
 	Proof  history.Proof
 	Detail string // in words, with figures
+	Again  bool   // inconclusive for want of answers that agree: there may be some later
 }
 
 // Confirm observes whether a node's wall clock is off by want; 0 confirms that
@@ -115,7 +121,11 @@ type Evidence struct {
 func Confirm(ctx context.Context, url string, want time.Duration, now func() time.Duration) Evidence {
 	o, err := Observe(ctx, url)
 	ev := Evidence{At: now()}
+	if o.Answers > 0 {
+		ev.At -= time.Since(o.First)
+	}
 	if err != nil {
+		ev.Again = errors.Is(err, errNoAnswer) || errors.Is(err, errJumped)
 		ev.Proof = history.Inconclusive
 		ev.Detail = fmt.Sprintf("the wall clock could not be read back from %s: %v", url, err)
 		return ev

@@ -18,7 +18,7 @@ func runClock() func() time.Duration {
 
 func TestConfirm(t *testing.T) {
 	needStub(t)
-	c := startChild(t, program(t, "serve"), Start)
+	c := startChild(t, program(t, "serve"), right)
 	url := "http://" + c.line() + "/"
 	now := runClock()
 	check := func(url string, offset time.Duration, want history.Proof, words string) {

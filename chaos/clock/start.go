@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,30 +21,20 @@ type edit struct {
 	value []byte
 }
 
-// Start starts cmd with clocks that can be moved; they are right until Set.
-// The kernel kills the process (SIGKILL) when this one ends, unless
-// cmd.SysProcAttr names another signal; everything else there is kept. As
-// after cmd.Start, the caller calls cmd.Wait. After an error nothing is left
-// running; it is ErrUnavailable if it would be the same for every program.
-// Start may be called concurrently.
-func Start(cmd *exec.Cmd) (*Clock, error) {
-	var attr syscall.SysProcAttr
-	if cmd.SysProcAttr != nil {
-		attr = *cmd.SysProcAttr
-	}
-	attr.Ptrace = true
-	if attr.Pdeathsig == 0 {
-		attr.Pdeathsig = syscall.SIGKILL
-	}
-	cmd.SysProcAttr = &attr
-
+// Start starts cmd with clocks that can be moved, and that are moved as by Set
+// from its first instruction on; 0 leaves them right. The kernel kills the
+// process (SIGKILL) when this one ends, unless cmd.SysProcAttr names another
+// signal; everything else there is kept. As after cmd.Start, the caller calls
+// cmd.Wait. After an error nothing is left running; it is ErrUnavailable if it
+// would be the same for every program. Start may be called concurrently.
+func Start(cmd *exec.Cmd, offset time.Duration, clocks Clocks) (*Clock, error) {
 	type result struct {
 		clock *Clock
 		err   error
 	}
 	started := make(chan result)
 	tracer() <- func() {
-		c, err := start(cmd)
+		c, err := StartHere(cmd, offset, clocks)
 		started <- result{c, err}
 	}
 	r := <-started
@@ -64,12 +55,23 @@ var tracer = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
-// start runs on the tracer's thread.
-func start(cmd *exec.Cmd) (*Clock, error) {
+// StartHere is Start on the calling thread, in its namespaces. The caller keeps
+// its goroutine on the thread (runtime.LockOSThread), and the kernel kills the
+// process when the thread ends.
+func StartHere(cmd *exec.Cmd, offset time.Duration, clocks Clocks) (*Clock, error) {
+	var attr syscall.SysProcAttr
+	if cmd.SysProcAttr != nil {
+		attr = *cmd.SysProcAttr
+	}
+	attr.Ptrace = true
+	if attr.Pdeathsig == 0 {
+		attr.Pdeathsig = syscall.SIGKILL
+	}
+	cmd.SysProcAttr = &attr
 	if err := cmd.Start(); err != nil {
 		return nil, err // names the program
 	}
-	c, err := prepare(cmd.Process.Pid)
+	c, err := prepare(cmd.Process.Pid, offset, clocks)
 	if err != nil {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -80,7 +82,7 @@ func start(cmd *exec.Cmd) (*Clock, error) {
 
 // prepare redirects the clock functions of a child that is about to run, and
 // lets it run.
-func prepare(pid int) (*Clock, error) {
+func prepare(pid int, offset time.Duration, clocks Clocks) (*Clock, error) {
 	if err := awaitExec(pid); err != nil {
 		return nil, err
 	}
@@ -89,7 +91,11 @@ func prepare(pid int) (*Clock, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	c := &Clock{pid: pid, mem: mem, slot: 1}
-	if err := c.install(); err != nil {
+	err = c.install()
+	if err == nil {
+		err = c.Set(offset, clocks)
+	}
+	if err != nil {
 		mem.Close()
 		return nil, err
 	}
@@ -99,7 +105,7 @@ func prepare(pid int) (*Clock, error) {
 	}
 	// Some kernels let memory be written only while a process is traced. A
 	// process that has ended already is no error here.
-	if err := c.Reset(); err != nil && !errors.Is(err, ErrGone) {
+	if err := c.Set(offset, clocks); err != nil && !errors.Is(err, ErrGone) {
 		mem.Close()
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

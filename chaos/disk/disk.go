@@ -100,6 +100,11 @@ func (d *Disk) mount() error {
 	}
 	d.root = root
 	timeout := cacheFor
+	// The library opens /dev/fuse for children to inherit. One that did would
+	// keep the file system waiting for an answer when this process is killed,
+	// and could not end itself.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	d.server, err = fs.Mount(d.mountpoint, root, &fs.Options{
 		MountOptions: fuse.MountOptions{
 			FsName: "statequake", Name: "statequake",
@@ -117,6 +122,9 @@ func (d *Disk) mount() error {
 		return err
 	}
 	d.mounted.Store(true)
+	if err := eachFUSE("/proc/self/fd", syscall.CloseOnExec); err != nil {
+		return errors.Join(err, d.Unmount())
+	}
 	if d.shadow != nil {
 		if err := d.probes.prepareLoss(); err != nil {
 			return errors.Join(err, d.Unmount())
@@ -258,16 +266,21 @@ type Trigger struct {
 	Nth    int
 	After  bool // after it took effect, though not answered yet; else before
 
+	// Count is shared by triggers that count together, on other disks or one
+	// after the other; nil: this one counts alone.
+	Count *atomic.Int64
+
 	// Func runs on the operation's thread, once. If it freezes the disk, the
-	// operation fails with EIO; with After its effect has happened then. Func must not wait for
-	// the end of the process that asked, which waits for this answer.
+	// operation fails with EIO; with After its effect has happened then. An
+	// effect that is applied meanwhile meets the operation, too, without After.
+	// Func must not wait for the end of the process that asked, which waits for
+	// this answer.
 	Func func()
 }
 
 type trigger struct {
 	Trigger
 	method method
-	seen   atomic.Int64
 }
 
 // On arms a trigger and returns how to disarm it.
@@ -281,6 +294,9 @@ func (d *Disk) On(t Trigger) (disarm func(), err error) {
 	}
 	if t.Nth < 1 || t.Func == nil {
 		return nil, fmt.Errorf("trigger on %s: needs Nth of 1 or more and Func", t.Method)
+	}
+	if t.Count == nil {
+		t.Count = new(atomic.Int64)
 	}
 	armed := &trigger{Trigger: t, method: m}
 	d.change(func(a *active) { a.triggers = append(a.triggers, armed) })
@@ -335,6 +351,7 @@ func (d *Disk) do(m method, n *node, name string, op func() syscall.Errno) sysca
 	for _, t := range fire {
 		if !t.After {
 			t.Func()
+			act = d.active.Load()
 		}
 	}
 	errno := act.disturb(m, path, probe)
@@ -367,7 +384,7 @@ func (a *active) firing(m method, path string, probe bool) []*trigger {
 	}
 	var fire []*trigger
 	for _, t := range a.triggers {
-		if t.method == m && matches(t.Path, path) && t.seen.Add(1) == int64(t.Nth) {
+		if t.method == m && matches(t.Path, path) && t.Count.Add(1) == int64(t.Nth) {
 			fire = append(fire, t)
 		}
 	}

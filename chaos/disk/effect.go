@@ -107,45 +107,57 @@ type Applied struct {
 // Apply puts an effect in force until Undo. Which operations it hits is drawn
 // from seed. Effects add up: delays in sum, the error of the earliest.
 func (d *Disk) Apply(e Effect, seed uint64) (*Applied, error) {
-	a := &Applied{Effect: e, disk: d, done: make(chan struct{}),
+	bits, err := e.check()
+	if err != nil {
+		return nil, err
+	}
+	a := &Applied{Effect: e, disk: d, methods: bits, done: make(chan struct{}),
 		rand:  rand.New(rand.NewPCG(seed, 1)),
 		count: Count{Errors: map[string]int64{}, Delays: map[string]int64{}, Mistakes: map[string]int64{}},
-	}
-	for _, name := range e.Methods {
-		m, err := parseMethod(name)
-		if err != nil {
-			return nil, err
-		}
-		a.methods |= 1 << m
-	}
-	if len(e.Methods) == 0 {
-		a.methods = 1<<methodCount - 1
-	}
-	const data = 1<<mRead | 1<<mWrite
-	switch {
-	case e.Percent < 0 || e.Percent > 100:
-		return nil, fmt.Errorf("percent: %d is not from 0 to 100", e.Percent)
-	case e.Latency < 0:
-		return nil, fmt.Errorf("latency: %v is negative", e.Latency)
-	case e.Latency == 0 && e.Errno == 0 && e.Mistake == nil:
-		return nil, fmt.Errorf("effect: has no latency, errno or mistake")
-	case e.Mistake != nil && (e.Latency > 0 || e.Errno != 0):
-		return nil, fmt.Errorf("mistake: goes with neither latency nor errno\nhint: apply two effects")
-	case e.Errno == syscall.ENOSYS:
-		return nil, fmt.Errorf("errno: after ENOSYS the kernel never asks for that method again")
-	case e.Mistake != nil && (e.Mistake.MaxOccurrences < 1 || e.Mistake.MaxLength < 1):
-		return nil, fmt.Errorf("mistake: maxOccurrences and maxLength are to be 1 or more")
-	case e.Mistake != nil && a.methods&data == 0:
-		return nil, fmt.Errorf("mistake: has no effect with %s\nhint: it needs read or write", strings.Join(e.Methods, ", "))
-	}
-	if err := checkGlob(e.Path); err != nil {
-		return nil, err
 	}
 	if a.methods&(1<<mRead) != 0 {
 		d.dropCache()
 	}
 	d.change(func(act *active) { act.effects = append(act.effects, a) })
 	return a, nil
+}
+
+// Check reports what Apply would refuse, the field first.
+func (e Effect) Check() error {
+	_, err := e.check()
+	return err
+}
+
+// check returns the methods as bits.
+func (e Effect) check() (bits uint64, err error) {
+	for _, name := range e.Methods {
+		m, err := parseMethod(name)
+		if err != nil {
+			return 0, fmt.Errorf("methods: %w", err)
+		}
+		bits |= 1 << m
+	}
+	if len(e.Methods) == 0 {
+		bits = 1<<methodCount - 1
+	}
+	const data = 1<<mRead | 1<<mWrite
+	switch {
+	case e.Percent < 0 || e.Percent > 100:
+		return 0, fmt.Errorf("percent: %d is not from 0 to 100", e.Percent)
+	case e.Latency < 0:
+		return 0, fmt.Errorf("latency: %v is negative", e.Latency)
+	case e.Latency == 0 && e.Errno == 0 && e.Mistake == nil:
+		return 0, fmt.Errorf("effect: has no latency, errno or mistake")
+	case e.Mistake != nil && (e.Latency > 0 || e.Errno != 0):
+		return 0, fmt.Errorf("mistake: goes with neither latency nor errno\nhint: apply two effects")
+	case e.Errno == syscall.ENOSYS:
+		return 0, fmt.Errorf("errno: after ENOSYS the kernel never asks for that method again")
+	case e.Mistake != nil && (e.Mistake.MaxOccurrences < 1 || e.Mistake.MaxLength < 1):
+		return 0, fmt.Errorf("mistake: maxOccurrences and maxLength are to be 1 or more")
+	case e.Mistake != nil && bits&data == 0:
+		return 0, fmt.Errorf("mistake: has no effect with %s\nhint: it needs read or write", strings.Join(e.Methods, ", "))
+	}
+	return bits, checkGlob(e.Path)
 }
 
 // Undo ends the effect, and its delays. Wrong bytes that were written stay. A

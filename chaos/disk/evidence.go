@@ -95,20 +95,28 @@ func aside(f func() error) error {
 			if err := unix.Unshare(unix.CLONE_FILES); err != nil {
 				return fmt.Errorf("unshare descriptors: %w", err)
 			}
-			fds, err := os.ReadDir("/proc/thread-self/fd")
-			if err != nil {
+			if err := eachFUSE("/proc/thread-self/fd", func(fd int) { unix.Close(fd) }); err != nil {
 				return err
-			}
-			for _, entry := range fds {
-				target, _ := os.Readlink("/proc/thread-self/fd/" + entry.Name())
-				if fd, err := strconv.Atoi(entry.Name()); err == nil && target == "/dev/fuse" {
-					unix.Close(fd)
-				}
 			}
 			return f()
 		}()
 	}()
 	return <-done
+}
+
+// eachFUSE calls do for each descriptor of /dev/fuse in a folder of /proc.
+func eachFUSE(dir string, do func(fd int)) error {
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range fds {
+		target, _ := os.Readlink(filepath.Join(dir, entry.Name()))
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && target == "/dev/fuse" {
+			do(fd)
+		}
+	}
+	return nil
 }
 
 // mounted is the path of a probe through the mount.
@@ -214,13 +222,13 @@ func (a *Applied) Evidence() Evidence {
 	if try == nil {
 		ev.Detail = "no probe for " + strings.Join(a.Methods, ", ")
 		ev.At = a.disk.options.Now()
-		return a.withCounts(ev)
+		return ev
 	}
 	name := example(a.Path)
 	if !matches(a.Path, name) {
 		ev.Detail = fmt.Sprintf("no probe path for %s", a.Path)
 		ev.At = a.disk.options.Now()
-		return a.withCounts(ev)
+		return ev
 	}
 	file := filepath.Join(p.dir, name)
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
@@ -244,17 +252,17 @@ func (a *Applied) Evidence() Evidence {
 		last = word
 		if err != nil {
 			ev.Detail = fmt.Sprintf("probe of %s: %v", methods[m], err)
-			return a.withCounts(ev)
+			return ev
 		}
 		if seen {
 			ev.Proof = history.Confirmed
 			ev.Detail = fmt.Sprintf("%s of a probe file %s, at try %d", methods[m], word, i+1)
-			return a.withCounts(ev)
+			return ev
 		}
 	}
 	ev.Proof = history.Mismatch
 	ev.Detail = fmt.Sprintf("%s of a probe file %s, %d times", methods[m], last, tries)
-	return a.withCounts(ev)
+	return ev
 }
 
 // tries is how often to try for a miss by chance once in a million.
@@ -267,12 +275,10 @@ func tries(percent int) int {
 	return n
 }
 
-// withCounts adds the file system's own count of the node's operations.
-func (a *Applied) withCounts(ev Evidence) Evidence {
-	c := a.Count()
-	ev.Detail += fmt.Sprintf("; of the node's %d operations %s failed, %s were delayed by %.1f ms in all, %s read or wrote wrong bytes",
+// String tells of the node's operations, as the file system itself counted them.
+func (c Count) String() string {
+	return fmt.Sprintf("of the node's %d operations %s failed, %s were delayed by %.1f ms in all, %s read or wrote wrong bytes",
 		c.Seen, perMethod(c.Errors), perMethod(c.Delays), float64(c.Delayed)/1e6, perMethod(c.Mistakes))
-	return ev
 }
 
 func perMethod(counts map[string]int64) string {
@@ -446,7 +452,7 @@ func (q *Quota) Evidence() Evidence {
 	}
 	ev.At = q.disk.options.Now()
 	ev.Proof = history.Confirmed
-	ev.Detail = fmt.Sprintf("with %d bytes left a probe file of %d failed with ENOSPC; %d of the node's operations did", left, left+more, q.Denied())
+	ev.Detail = fmt.Sprintf("with %d bytes left a probe file of %d failed with ENOSPC", left, left+more)
 	if full != unix.ENOSPC {
 		ev.Proof = history.Mismatch
 		ev.Detail = fmt.Sprintf("with %d bytes left a probe file of %d did not fail with ENOSPC: %v", left, left+more, full)

@@ -320,6 +320,12 @@ func (j *Injector) hold(node Node, delta int) {
 	node.Hold(j.holding[node.Name] > 0)
 }
 
+// Hold keeps the node down once its process has ended, until release is called.
+func (j *Injector) Hold(node Node) (release func()) {
+	j.hold(node, 1)
+	return sync.OnceFunc(func() { j.hold(node, -1) })
+}
+
 func (j *Injector) stop(id ID, node Node) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

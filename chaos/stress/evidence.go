@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/docker/go-units"
@@ -15,43 +16,47 @@ import (
 	"statequake/history"
 )
 
-// watch is how long the use of CPU time is observed: ten periods.
-const watch = time.Second
+// MinWatch is how long CPU time has to be observed at least: ten periods.
+const MinWatch = time.Second
 
 // Evidence is what an observer found out about the workers.
 type Evidence struct {
-	At     time.Duration // of the observation's end, on the run clock
+	At     time.Duration // of the observation's beginning, on the run clock
 	Proof  history.Proof
 	Detail string // in words, with figures
 }
 
-// Evidence observes for a second, or until ctx ends, what the workers use:
-// CPU time within 10 % and 0.03 CPUs per worker of what they should, memory
-// within 2 %, and up to 32 MiB per worker more for itself. On a saturated
-// machine CPU workers cannot get their share; then it counts that they were
-// ready to run and waited for a CPU.
-func (s *Stress) Evidence(ctx context.Context) Evidence {
+// Evidence observes for d, or until ctx ends, what the workers use: CPU time
+// within 10 % and 0.03 CPUs per worker of what they should, memory within 2 %,
+// and up to 64 MiB per worker more for itself. On a saturated machine CPU
+// workers cannot get their share; then it counts that they were ready to run
+// and waited for a CPU. An observation of less than MinWatch is inconclusive.
+func (s *Stress) Evidence(ctx context.Context, d time.Duration) Evidence {
+	ev := Evidence{At: s.config.Now()}
 	before, err := s.look()
-	if err == nil && s.config.CPU.Workers > 0 {
+	if err == nil {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
 		select {
-		case <-time.After(watch):
+		case <-timer.C:
 		case <-ctx.Done():
-			err = fmt.Errorf("observed for less than %v: %w", watch, context.Cause(ctx))
 		}
 	}
 	var after use
 	if err == nil {
 		after, err = s.look()
 	}
-	ev := Evidence{At: s.config.Now()}
+	lasted := after.at.Sub(before.at)
 	switch {
-	case errors.Is(err, os.ErrNotExist) || errors.Is(err, errEnded):
+	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, errEnded):
 		ev.Proof, ev.Detail = history.Mismatch, "a worker has ended"
 	case err != nil:
 		ev.Proof, ev.Detail = history.Inconclusive, err.Error()
+	case lasted < MinWatch:
+		ev.Proof = history.Inconclusive
+		ev.Detail = fmt.Sprintf("the workers were observed for %.2f s only, want %v", lasted.Seconds(), MinWatch)
 	default:
 		ev.Proof, ev.Detail = s.judge(before, after)
-		ev.Detail += "; all local nodes share this machine"
 	}
 	return ev
 }
@@ -140,9 +145,9 @@ func (s *Stress) judge(before, after use) (history.Proof, string) {
 		lasted := after.at.Sub(before.at).Seconds()
 		used := (after.cpu - before.cpu).Seconds() / lasted
 		waited := (after.waited - before.waited).Seconds() / lasted
-		want := float64(n) * float64(s.config.CPU.Load) / 100
+		want := float64(n) * s.config.CPU.Load
 		give := want/10 + 0.03*float64(n)
-		detail := fmt.Sprintf("%d workers used %.2f CPUs for %.2f s, want %.2f", n, used, lasted, want)
+		detail := fmt.Sprintf("the workers used %.2f CPUs for %.2f s, want %.2f", used, lasted, want)
 		switch {
 		case used > want+give:
 			proof = history.Mismatch
@@ -159,11 +164,11 @@ func (s *Stress) judge(before, after use) (history.Proof, string) {
 		details = append(details, detail)
 	}
 	if n := s.config.Memory.Workers; n > 0 {
-		const own = 32 << 20 // of a worker itself
+		const own = 64 << 20 // of a worker itself
 		if after.rss < s.size-s.size/50 || after.rss > s.size+s.size/50+int64(n)*own {
 			proof = history.Mismatch
 		}
-		details = append(details, fmt.Sprintf("%d workers have %s resident, want %s", n, units.BytesSize(float64(after.rss)), units.BytesSize(float64(s.size))))
+		details = append(details, fmt.Sprintf("the workers have %s resident, want %s", units.BytesSize(float64(after.rss)), units.BytesSize(float64(s.size))))
 	}
 	return proof, strings.Join(details, "; ")
 }

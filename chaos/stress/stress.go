@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,19 +25,18 @@ type Config struct {
 	Now    func() time.Duration // run clock, for Evidence; nil counts from Start
 }
 
-// CPU is CPU time: each of Workers uses Load percent of one CPU.
+// CPU is CPU time: each of Workers uses the share Load of one CPU.
 type CPU struct {
 	Workers int
-	Load    int // 1 to 100; 0 means 100
+	Load    float64 // to 1; 0 means 1
 }
 
-// Memory is memory that Workers share out among them.
+// Memory is memory that Workers share out among them: Bytes together or, if
+// that is not 0, the share Share of the machine's memory.
 type Memory struct {
 	Workers int
-
-	// Size is the sum: bytes ("1000000"), with a unit of 1000 ("256MB") or of
-	// 1024 ("256MiB"), or a share of the machine's memory ("10%").
-	Size string
+	Bytes   int64
+	Share   float64
 }
 
 // maxWorkers is the limit of StressChaos.
@@ -106,7 +104,7 @@ func Start(ctx context.Context, config Config) (*Stress, error) {
 func (s *Stress) check() error {
 	cpu, memory := &s.config.CPU, &s.config.Memory
 	if cpu.Load == 0 {
-		cpu.Load = 100
+		cpu.Load = 1
 	}
 	switch {
 	case cpu.Workers < 0 || cpu.Workers > maxWorkers:
@@ -115,8 +113,10 @@ func (s *Stress) check() error {
 		return fmt.Errorf("memory.workers: %d is not within 0 to %d", memory.Workers, maxWorkers)
 	case cpu.Workers+memory.Workers == 0:
 		return errors.New("stress: no workers, neither for cpu nor for memory")
-	case cpu.Load < 1 || cpu.Load > 100:
-		return fmt.Errorf("cpu.load: %d is not within 1 to 100 percent", cpu.Load)
+	case !(cpu.Load > 0 && cpu.Load <= 1):
+		return fmt.Errorf("cpu.load: %v is not a share from 0 to 1", cpu.Load)
+	case !(memory.Share >= 0 && memory.Share <= 1):
+		return fmt.Errorf("memory.share: %v is not a share from 0 to 1", memory.Share)
 	case memory.Workers == 0:
 		return nil
 	}
@@ -124,32 +124,18 @@ func (s *Stress) check() error {
 	if err != nil {
 		return fmt.Errorf("stress: %w", err)
 	}
-	if s.size, err = parseSize(memory.Size, total); err != nil {
-		return fmt.Errorf("memory.size: %w", err)
+	s.size = memory.Bytes
+	if memory.Share > 0 {
+		s.size = int64(memory.Share * float64(total))
 	}
 	if s.size > available {
-		return fmt.Errorf("memory.size: %s is more than the %s that the machine has available (of %s)",
-			memory.Size, units.BytesSize(float64(available)), units.BytesSize(float64(total)))
+		return fmt.Errorf("memory: %s is more than the %s that the machine has available (of %s)",
+			units.BytesSize(float64(s.size)), units.BytesSize(float64(available)), units.BytesSize(float64(total)))
 	}
 	if page := int64(os.Getpagesize()); s.size < page*int64(memory.Workers) {
-		return fmt.Errorf("memory.size: %q is less than a page of %d bytes for each worker", memory.Size, page)
+		return fmt.Errorf("memory: %d bytes are less than a page of %d bytes for each worker", s.size, page)
 	}
 	return nil
-}
-
-// parseSize reads a size in bytes.
-func parseSize(text string, total int64) (int64, error) {
-	if number, ok := strings.CutSuffix(text, "%"); ok {
-		percent, err := strconv.Atoi(number)
-		if err != nil || percent < 1 || percent > 100 {
-			return 0, fmt.Errorf("%q is not within 1%% to 100%%", text)
-		}
-		return total / 100 * int64(percent), nil
-	}
-	if strings.HasSuffix(strings.ToLower(text), "ib") {
-		return units.RAMInBytes(text)
-	}
-	return units.FromHumanSize(text)
 }
 
 // machineMemory is what /proc/meminfo tells, in bytes.
@@ -193,7 +179,7 @@ func (s *Stress) run(started chan<- error) {
 
 func (s *Stress) startWorkers() error {
 	for range s.config.CPU.Workers {
-		if err := s.startWorker(fmt.Sprintf("cpu %d", s.config.CPU.Load), false); err != nil {
+		if err := s.startWorker(fmt.Sprintf("cpu %d", time.Duration(s.config.CPU.Load*float64(period))), false); err != nil {
 			return err
 		}
 	}
@@ -224,6 +210,16 @@ func (s *Stress) startWorker(task string, memory bool) error {
 	}
 	s.workers = append(s.workers, w)
 	return nil
+}
+
+// Gone reports whether no worker is there any more, by /proc.
+func (s *Stress) Gone() bool {
+	for _, w := range s.workers {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", w.cmd.Process.Pid)); !errors.Is(err, os.ErrNotExist) {
+			return false
+		}
+	}
+	return true
 }
 
 // Stop ends the workers and returns when they are gone.

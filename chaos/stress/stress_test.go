@@ -19,7 +19,7 @@ const modeVariable = "STRESS_TEST_MODE"
 func TestMain(m *testing.M) {
 	Main()
 	if os.Getenv(modeVariable) == "harness" { // starts workers and is killed
-		s, err := Start(context.Background(), Config{CPU: CPU{Workers: 2, Load: 1}, Memory: Memory{Workers: 1, Size: "1MB"}})
+		s, err := Start(context.Background(), Config{CPU: CPU{Workers: 2, Load: 0.01}, Memory: Memory{Workers: 1, Bytes: 1e6}})
 		if err != nil {
 			panic(err)
 		}
@@ -57,27 +57,27 @@ func (s *Stress) await(t *testing.T, proof history.Proof, words string) {
 	t.Helper()
 	var ev Evidence
 	await(t, fmt.Sprintf("%s: %s", proof, words), func() bool {
-		ev = s.Evidence(t.Context())
+		ev = s.Evidence(t.Context(), MinWatch)
 		t.Log(ev)
 		return ev.Proof == proof && strings.Contains(ev.Detail, words) && ev.At > 0
 	})
 }
 
 func TestCPU(t *testing.T) {
-	for _, cpu := range []CPU{{1, 20}, {2, 50}, {1, 0}} {
+	for _, cpu := range []CPU{{1, 0.2}, {2, 0.5}, {1, 0}} {
 		start(t, Config{CPU: cpu}).await(t, history.Confirmed, "workers used")
 	}
 }
 
 func TestMemory(t *testing.T) {
-	s := start(t, Config{Memory: Memory{Workers: 2, Size: "64MiB"}})
+	s := start(t, Config{Memory: Memory{Workers: 2, Bytes: 64 << 20}})
 	s.await(t, history.Confirmed, "want 64MiB")
 	s.size *= 2
 	s.await(t, history.Mismatch, "want 128MiB")
 }
 
 func TestWorkerThatEnds(t *testing.T) {
-	for _, config := range []Config{{CPU: CPU{Workers: 1, Load: 5}}, {Memory: Memory{Workers: 1, Size: "1MB"}}} {
+	for _, config := range []Config{{CPU: CPU{Workers: 1, Load: 0.05}}, {Memory: Memory{Workers: 1, Bytes: 1e6}}} {
 		s := start(t, config)
 		s.workers[0].cmd.Process.Kill()
 		s.await(t, history.Mismatch, "a worker has ended")
@@ -85,24 +85,25 @@ func TestWorkerThatEnds(t *testing.T) {
 }
 
 func TestEvidenceThatIsCutShort(t *testing.T) {
-	s := start(t, Config{CPU: CPU{Workers: 1, Load: 5}})
+	s := start(t, Config{CPU: CPU{Workers: 1, Load: 0.05}})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if ev := s.Evidence(ctx); ev.Proof != history.Inconclusive {
+	if ev := s.Evidence(ctx, MinWatch); ev.Proof != history.Inconclusive {
 		t.Errorf("%+v, want %s", ev, history.Inconclusive)
 	}
 }
 
 func TestStop(t *testing.T) {
-	s := start(t, Config{CPU: CPU{Workers: 2}, Memory: Memory{Workers: 1, Size: "1MB"}})
-	s.Stop()
-	s.Stop()
-	for _, w := range s.workers {
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", w.cmd.Process.Pid)); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("worker: %v, want %v", err, os.ErrNotExist)
-		}
+	s := start(t, Config{CPU: CPU{Workers: 2}, Memory: Memory{Workers: 1, Bytes: 1e6}})
+	if s.Gone() {
+		t.Error("the workers are gone before Stop")
 	}
-	if ev := s.Evidence(t.Context()); ev.Proof != history.Mismatch {
+	s.Stop()
+	s.Stop()
+	if !s.Gone() {
+		t.Error("a worker is there after Stop")
+	}
+	if ev := s.Evidence(t.Context(), MinWatch); ev.Proof != history.Mismatch {
 		t.Errorf("%+v, want %s", ev, history.Mismatch)
 	}
 }
@@ -156,13 +157,14 @@ func TestMistakes(t *testing.T) {
 	}{
 		{Config{}, "stress: no workers"},
 		{Config{CPU: CPU{Workers: -1}}, "cpu.workers: -1 is not within"},
-		{Config{CPU: CPU{Workers: 1, Load: 101}}, "cpu.load: 101 is not within"},
+		{Config{CPU: CPU{Workers: 1, Load: 1.01}}, "cpu.load: 1.01 is not a share"},
+		{Config{CPU: CPU{Workers: 1, Load: -0.1}}, "cpu.load: -0.1 is not a share"},
 		{Config{Memory: Memory{Workers: 9000}}, "memory.workers: 9000 is not within"},
-		{Config{Memory: Memory{Workers: 1}}, "memory.size: "},
-		{Config{Memory: Memory{Workers: 1, Size: "101%"}}, `memory.size: "101%" is not within`},
-		{Config{Memory: Memory{Workers: 1, Size: "many"}}, "memory.size: "},
-		{Config{Memory: Memory{Workers: 1, Size: "1"}}, `memory.size: "1" is less than a page`},
-		{Config{Memory: Memory{Workers: 1, Size: "9999TB"}}, "memory.size: 9999TB is more than the "},
+		{Config{Memory: Memory{Workers: 1}}, "memory: 0 bytes are less than a page"},
+		{Config{Memory: Memory{Workers: 1, Bytes: -1}}, "memory: -1 bytes are less than a page"},
+		{Config{Memory: Memory{Workers: 1, Share: 1.5}}, "memory.share: 1.5 is not a share"},
+		{Config{Memory: Memory{Workers: 1, Share: 1}}, "memory: "},
+		{Config{Memory: Memory{Workers: 1, Bytes: 1 << 62}}, "memory: 4EiB is more than the "},
 	} {
 		s, err := Start(t.Context(), tt.config)
 		if err == nil {
@@ -174,17 +176,9 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-func TestParseSize(t *testing.T) {
-	for text, want := range map[string]int64{"10%": 100, "256MB": 256e6, "256MiB": 256 << 20, "2000": 2000, "1GiB": 1 << 30} {
-		if got, err := parseSize(text, 1000); err != nil || got != want {
-			t.Errorf("%s: %d, %v; want %d", text, got, err, want)
-		}
-	}
-}
-
 // What was used, as told on a machine with time to spare and on one without.
 func TestJudge(t *testing.T) {
-	s := &Stress{config: Config{CPU: CPU{Workers: 2, Load: 50}}}
+	s := &Stress{config: Config{CPU: CPU{Workers: 2, Load: 0.5}}}
 	for _, tt := range []struct {
 		used, waited time.Duration
 		want         history.Proof

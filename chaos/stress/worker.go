@@ -10,7 +10,7 @@ import (
 )
 
 // marker is the environment variable that makes this program a worker:
-// "cpu PERCENT" or "memory BYTES".
+// "cpu NANOSECONDS", of each period, or "memory BYTES".
 const marker = "STATEQUAKE_STRESS"
 
 const (
@@ -29,7 +29,7 @@ func Main() {
 	var amount int64
 	var err error
 	if _, scan := fmt.Sscanf(task, "cpu %d", &amount); scan == nil {
-		err = burn(time.Duration(amount) * period / 100)
+		err = burn(time.Duration(amount))
 	} else if _, scan := fmt.Sscanf(task, "memory %d", &amount); scan == nil {
 		err = hold(amount)
 	} else {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"statequake/chaos/stress"
 )
 
 // Exit codes beside those of a verdict.
@@ -24,6 +26,7 @@ type exit int
 func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 func main() {
+	stress.Main() // a worker is this program, too
 	os.Exit(run(os.Args[1:]))
 }
 

@@ -14,11 +14,13 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"statequake/chaos/stress"
 	"statequake/fixtures/postgres"
 	"statequake/scenarios"
 )
 
 func TestMain(m *testing.M) {
+	stress.Main()
 	testscript.Main(m, map[string]func(){"statequake": main})
 }
 

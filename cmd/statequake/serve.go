@@ -31,6 +31,7 @@ var planted = map[string]core.Bugs{
 	"no-fence":           {NoFence: true},
 	"double-apply":       {DoubleApply: true},
 	"dirty-read":         {DirtyRead: true},
+	"no-fsync":           {NoFsync: true},
 }
 
 // acks are the contracts of the reference runtime.

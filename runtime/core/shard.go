@@ -17,6 +17,7 @@ type Bugs struct {
 	NoFence          bool // the owner keeps serving and appending whatever its epoch
 	DoubleApply      bool // a retried command is executed again
 	DirtyRead        bool // reads of not yet durable state are not held back
+	NoFsync          bool // the store calls durable what is not synced to disk; etcd only
 }
 
 // Config is what a shard needs to know. Durations and instants are on one

@@ -19,7 +19,7 @@ func openStore(ctx context.Context, cfg Config) (journal.Store, error) {
 		for name, p := range cfg.Members {
 			peers[name] = p.Store
 		}
-		return etcd.Open(ctx, etcd.Config{Node: cfg.Name, Dir: filepath.Join(cfg.Dir, "store"), Peers: peers})
+		return etcd.Open(ctx, etcd.Config{Node: cfg.Name, Dir: filepath.Join(cfg.Dir, "store"), Peers: peers, UnsafeNoFsync: cfg.Bugs.NoFsync})
 	case strings.HasPrefix(cfg.Store, "postgres://"):
 		return postgres.Open(ctx, cfg.Store)
 	}

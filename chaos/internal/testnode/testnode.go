@@ -43,6 +43,9 @@ func Main(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	if dir := os.Getenv(DiskVariable); dir != "" {
+		go write(dir)
+	}
 	http.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
 	http.Serve(l, nil)
 }
@@ -52,8 +55,9 @@ type Node struct {
 	Name string
 	Addr string
 
-	t    *testing.T
-	mode Mode
+	t       *testing.T
+	mode    Mode
+	starter func(*exec.Cmd) error
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd // nil when down
@@ -65,12 +69,18 @@ type Node struct {
 // Start starts a node and waits until it is ready.
 func Start(t *testing.T, name string, mode Mode) *Node {
 	t.Helper()
+	return StartBy(t, name, mode, (*exec.Cmd).Start)
+}
+
+// StartBy is Start with another way to start the process, each time.
+func StartBy(t *testing.T, name string, mode Mode, starter func(*exec.Cmd) error) *Node {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.Close()
-	n := &Node{Name: name, Addr: l.Addr().String(), t: t, mode: mode}
+	n := &Node{Name: name, Addr: l.Addr().String(), t: t, mode: mode, starter: starter}
 	n.mu.Lock()
 	n.start()
 	n.mu.Unlock()
@@ -95,7 +105,7 @@ func (n *Node) start() {
 	cmd := exec.Command(exe, n.Addr)
 	cmd.Env = append(os.Environ(), modeVariable+"="+string(n.mode))
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	if err := n.starter(cmd); err != nil {
 		n.t.Error(err)
 		return
 	}

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +51,8 @@ type Config struct {
 	Node  string            // name of this member
 	Dir   string            // its data directory; etcd locks it
 	Peers map[string]string // name -> host:port for the store's own traffic, this member included
+
+	UnsafeNoFsync bool // planted bug: never wait for the disk
 }
 
 // Store is one member; it is a journal.Store.
@@ -89,10 +93,17 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	// The log of etcd holds everything that is durable; its database may follow later.
 	c.BackendBatchInterval = backendBatch
 	// What goes wrong is returned to who asked; etcd's log repeats it at length.
+	c.UnsafeNoFsync = cfg.UnsafeNoFsync
 	c.LogLevel, c.LogOutputs = "panic", []string{"stderr"}
 	e, err := embed.StartEtcd(c)
 	if err != nil {
 		return nil, fmt.Errorf("start store member %s: %w", cfg.Node, err)
+	}
+	if !cfg.UnsafeNoFsync {
+		if err := syncDirs(cfg.Dir); err != nil {
+			e.Close()
+			return nil, fmt.Errorf("start store member %s: %w", cfg.Node, err)
+		}
 	}
 	select {
 	case <-e.Server.ReadyNotify():
@@ -104,6 +115,24 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("store member %s: %w", cfg.Node, err)
 	}
 	return &Store{etcd: e, client: v3client.New(e.Server)}, nil
+}
+
+// syncDirs makes the names of a member's files durable. etcd syncs its files, but
+// of the directories that it creates only the one that holds its log: on a file
+// system that keeps a name only once its directory was synced, a loss of power
+// would leave no member, and the node would begin with an empty one.
+func syncDirs(dir string) error {
+	member := filepath.Join(dir, "member")
+	for _, name := range []string{filepath.Dir(dir), dir, member, filepath.Join(member, "wal"), filepath.Join(member, "snap")} {
+		d, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(d.Sync(), d.Close()); err != nil {
+			return fmt.Errorf("sync directory %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // Close stops the member.

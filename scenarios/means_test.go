@@ -1,0 +1,158 @@
+package scenarios
+
+import (
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"statequake/chaos"
+)
+
+// What the vocabulary calls local is what runs have means for.
+func TestMeansAreLocal(t *testing.T) {
+	have := []string{chaos.PodChaos, chaos.ProcessPause}
+	for _, m := range means {
+		have = append(have, m.kinds...)
+	}
+	slices.Sort(have)
+	if want := slices.Sorted(maps.Keys(chaos.Local.Can)); !slices.Equal(have, want) {
+		t.Errorf("means for %v, local are %v", have, want)
+	}
+}
+
+// The first of the means is the outermost, and what has nothing to say about the
+// start is left out.
+func TestStartComposes(t *testing.T) {
+	var order []string
+	wrap := func(name string) *opened {
+		return &opened{start: func(node string, next starter) starter {
+			return func(cmd *exec.Cmd) error {
+				order = append(order, name+" "+node)
+				if next == nil {
+					return nil
+				}
+				return next(cmd)
+			}
+		}}
+	}
+	if (equipment{{}}).start("n1") != nil {
+		t.Error("a start without means is not the usual one")
+	}
+	if err := (equipment{wrap("outer"), {}, wrap("inner")}).start("n2")(nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"outer n2", "inner n2"}; !slices.Equal(order, want) {
+		t.Errorf("started by %v, want %v", order, want)
+	}
+}
+
+// networked is withFault with a partition.
+func networked(t *testing.T) string {
+	return edit(t, withFault, "PodChaos\n      spec: {action: pod-kill,", "NetworkChaos\n      spec: {action: partition, duration: 1s,")
+}
+
+func TestBadNetworkChaos(t *testing.T) {
+	for _, tt := range []struct{ old, new, want string }{
+		{"partition,", "partition, partitionBehavior: reject,",
+			"f.yaml:13: faults[0].chaos.spec.partitionBehavior: reject is not available on local processes; a partition there is silent"},
+		{"{name: reference}", "{name: reference, store: postgres}",
+			"f.yaml:12: faults[0].chaos.kind: NetworkChaos contradicts system.store: postgres, a server that is no part of the nodes' network\nhint: system.store: etcd is in the nodes"},
+		{"partition,", "partition, target: {mode: all, selector: {labelSelectors: {statequake.dev/node: n7}}},",
+			"f.yaml:13: faults[0].chaos.spec.target.selector.labelSelectors.statequake.dev/node: there is no node \"n7\"; the nodes are n1 to n3"},
+		{"partition,", "partition, direction: both,",
+			"f.yaml:13: faults[0].chaos.spec.direction: both needs a target, the other end\nhint: target: {mode: all, selector: {}}"},
+	} {
+		_, err := Parse("f.yaml", []byte(edit(t, networked(t), tt.old, tt.new)), Options{})
+		if err == nil || err.Error() != tt.want {
+			t.Errorf("%s:\n got %v\nwant %s", tt.new, err, tt.want)
+		}
+	}
+}
+
+// A system of one's own can have addresses if it uses them.
+func TestNetworkOfOwnSystem(t *testing.T) {
+	text := strings.Replace(ownScenario, "kind: PodChaos, spec: {action: pod-kill,", "kind: NetworkChaos, spec: {action: partition, duration: 1s,", 1)
+	const missing = "f.yaml:21: faults[0].chaos.kind: NetworkChaos needs ${host} in system.exec.start\nhint: nodes have addresses of their own then, which ${host} stands for"
+	if _, err := Parse("f.yaml", []byte(text), Options{}); err == nil || err.Error() != missing {
+		t.Errorf("got %v, want %s", err, missing)
+	}
+	for _, s := range []struct{ old, new string }{
+		{`"${port}"`, `"${host}:${port}"`},
+		{"    dir: server", "    dir: server\n    env: {HOST: \"${host}\"}"},
+	} {
+		hosted := strings.Replace(text, s.old, s.new, 1)
+		if _, err := Parse("f.yaml", []byte(hosted), Options{}); err != nil {
+			t.Errorf("%s: %v", s.new, err)
+		}
+		_, err := Parse("f.yaml", []byte(strings.Replace(hosted, "    dir: server", "    ready_url: http://127.0.0.1:${port}/\n    dir: server", 1)), Options{})
+		if err == nil || !strings.Contains(err.Error(), "NetworkChaos needs ${host} in system.exec.ready_url") {
+			t.Errorf("%s and a ready_url elsewhere: %v", s.new, err)
+		}
+	}
+}
+
+func TestNetworkNeedsNamespaces(t *testing.T) {
+	s, err := Parse("f.yaml", []byte(networked(t)), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = Run(t.Context(), s, RunOptions{Dir: filepath.Join(t.TempDir(), "run"), Binary: "/bin/false", Tag: "0000"})
+	if err == nil || !strings.HasPrefix(err.Error(), "NetworkChaos needs namespaces of the run's own") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Every system has halves, and each has a node.
+func TestHalves(t *testing.T) {
+	minority := edit(t, withFault, "statequake.dev/owner-of: hottest", "statequake.dev/role: minority")
+	for _, set := range [][]string{nil, {"system.store=postgres"}} {
+		if _, err := Parse("f.yaml", []byte(minority), Options{Set: set}); err != nil {
+			t.Errorf("%v: %v", set, err)
+		}
+	}
+	own := strings.Replace(ownScenario, "statequake.dev/node: n1", "statequake.dev/role: minority", 1)
+	if _, err := Parse("f.yaml", []byte(own), Options{Set: []string{"system.nodes=3"}}); err != nil {
+		t.Error(err)
+	}
+	const want = "f.yaml:13: faults[0].chaos.spec.selector.labelSelectors.statequake.dev/role: no node is in the minority of 2"
+	text := edit(t, minority, "{name: reference}", "{name: reference, nodes: 2}")
+	if _, err := Parse("f.yaml", []byte(text), Options{}); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// A resolved trigger means the same.
+func TestResolvedTriggers(t *testing.T) {
+	for text, want := range map[string]chaos.Trigger{
+		"at: 0s":              chaos.At(0),
+		"at: 0":               chaos.At(0),
+		"at: 1500ms":          chaos.At(1500 * time.Millisecond),
+		"within: [1s, 2s]":    chaos.Within{From: time.Second, To: 2 * time.Second},
+		"after: {acks: 2000}": chaos.AfterAcks(2000),
+		"while: other":        chaos.While("other"),
+	} {
+		s, err := Parse("f.yaml", []byte(edit(t, withFault, "at: 2s", text)+strings.ReplaceAll(withFault[strings.Index(withFault, "  - name"):], "kill-owner", "other")), Options{})
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if s.Faults[0].Trigger != want || s.Faults[0].Plan.Trigger != want {
+			t.Errorf("%s is %#v, want %#v", text, s.Faults[0].Trigger, want)
+		}
+		resolved, err := s.Resolved(Facts{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse("scenario.yaml", resolved, Options{})
+		if err != nil {
+			t.Errorf("%v\n%s", err, resolved)
+		} else if !reflect.DeepEqual(s, again) {
+			t.Errorf("resolved and parsed again:\n got %+v\nwant %+v\n%s", again, s, resolved)
+		}
+	}
+}
