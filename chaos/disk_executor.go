@@ -293,6 +293,9 @@ func (d *Disks) losePower(ctx context.Context, in Injection, spec Power) ([]Evid
 	for _, t := range in.Targets {
 		_ = t.Kill(syscall.SIGSTOP) // where there is no process, Kill will say so
 	}
+	for _, t := range in.Targets {
+		awaitStop(t)
+	}
 	disk.Freeze(disks...)
 	in.Struck()
 	var cutting sync.WaitGroup
@@ -429,6 +432,22 @@ func countEnds(ctx context.Context, t Node, pid int) (ends int) {
 		case <-tick.C:
 		case <-ctx.Done():
 			return ends
+		}
+	}
+}
+
+// stopWithin is how long a process may take to begin to stop. One whose only
+// thread waits in a file operation does not before that ends.
+const stopWithin = 500 * time.Millisecond
+
+// awaitStop returns when a thread of the node's process has stopped after
+// SIGSTOP: then none runs code of its own any more, not even with the error of
+// an operation in which it waits. Until then the others might.
+func awaitStop(t Node) {
+	id, ok := process.Identify(t.PID())
+	for end := time.Now().Add(stopWithin); ok && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if look, err := id.Look(); err != nil || look.Gone || look.Stopped > 0 {
+			return
 		}
 	}
 }

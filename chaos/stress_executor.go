@@ -53,7 +53,7 @@ func (s *Stresses) work(ctx context.Context, workers *stress.Stress, in Injectio
 	}
 	in.Seen(ev.At)
 	after := workers.Evidence(ctx, in.Fault.Duration) // or until ctx ends
-	if after.Proof == history.Inconclusive && s.Now()-after.At < stress.MinWatch {
+	if after.Short {
 		return ev, true
 	}
 	ev.Proof = after.Proof

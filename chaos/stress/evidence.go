@@ -24,6 +24,7 @@ type Evidence struct {
 	At     time.Duration // of the observation's beginning, on the run clock
 	Proof  history.Proof
 	Detail string // in words, with figures
+	Short  bool   // inconclusive, since it lasted less than MinWatch
 }
 
 // Evidence observes for d, or until ctx ends, what the workers use: CPU time
@@ -53,7 +54,7 @@ func (s *Stress) Evidence(ctx context.Context, d time.Duration) Evidence {
 	case err != nil:
 		ev.Proof, ev.Detail = history.Inconclusive, err.Error()
 	case lasted < MinWatch:
-		ev.Proof = history.Inconclusive
+		ev.Proof, ev.Short = history.Inconclusive, true
 		ev.Detail = fmt.Sprintf("the workers were observed for %.2f s only, want %v", lasted.Seconds(), MinWatch)
 	default:
 		ev.Proof, ev.Detail = s.judge(before, after)
