@@ -260,7 +260,7 @@ func (j *Injector) recovered(ctx context.Context, ev Evidence) (bool, string) {
 		return false, ""
 	}
 	if now != ev.target {
-		ready, word := ev.node.ready(ctx)
+		ready, word := ev.node.Ready(ctx)
 		return ready, fmt.Sprintf("%s: pid %d %s", ev.node.Name, now.PID, word)
 	}
 	look, err := now.Look()

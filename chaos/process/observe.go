@@ -219,8 +219,9 @@ var client = &http.Client{
 // patience is how long a node may take to answer.
 const patience = 500 * time.Millisecond
 
-// ready reports whether the node is, and a word on it.
-func (n Node) ready(ctx context.Context) (bool, string) {
+// Ready asks the node, for 500 ms at most, whether it is ready, and says so in a
+// word.
+func (n Node) Ready(ctx context.Context) (bool, string) {
 	if n.ReadyURL != "" {
 		status := ask(ctx, n.ReadyURL)
 		return 200 <= status && status <= 299, fmt.Sprintf("was ready, status %d", status)

@@ -308,7 +308,7 @@ func TestRecoveredWithoutReadyURL(t *testing.T) {
 	}
 
 	target.ReadyURL = "http://" + n.Addr + "/never"
-	if ready, word := target.ready(t.Context()); ready {
+	if ready, word := target.Ready(t.Context()); ready {
 		t.Errorf("ready although it answers 404: %s", word)
 	}
 }
