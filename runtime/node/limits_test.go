@@ -590,3 +590,9 @@ func TestDrainUnderLoad(t *testing.T) {
 		}
 	}
 }
+
+func (n *Node) serves(s *shard) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.machine != nil
+}

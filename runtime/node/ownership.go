@@ -157,12 +157,6 @@ func (n *Node) publish(at time.Duration, view journal.View, m *ownership.Machine
 	close(n.routes.Swap(r).changed)
 }
 
-func (n *Node) serves(s *shard) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.machine != nil
-}
-
 // claim writes this node's epoch, if nobody was faster.
 func (n *Node) claim(s *shard, a ownership.Action) {
 	start := n.now()
