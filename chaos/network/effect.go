@@ -12,7 +12,8 @@ const frameMax = 14 + 1500
 // Effect is what happens to the packets of a path. The zero Effect is none.
 // Shares and correlations are from 0 to 1.
 type Effect struct {
-	Drop bool // nothing passes, and nobody is told
+	Drop   bool // nothing passes, and nobody is told
+	Reject bool // nothing passes, and who sends is told: connections are reset, new ones refused. Only Links can
 
 	// Each packet is late by Latency plus a jitter, uniform in [-Jitter,
 	// Jitter), never less than 0. So jitter changes the order of packets.
@@ -137,22 +138,33 @@ func (f *filter) pass(now time.Duration, size int, fates []fate, t *tally) []fat
 }
 
 // bucket is how long a packet waits for its tokens; false if the queue is full.
-// The bucket holds Buffer - (full-t)*Rate tokens at time t.
 func (f *filter) bucket(now time.Duration, size int) (time.Duration, bool) {
-	spend := func(bytes int64) time.Duration {
-		return time.Duration(float64(bytes) / float64(f.Rate) * float64(time.Second))
-	}
 	limit := f.Limit
 	if limit == 0 {
 		limit = defaultLimit
 	}
-	leaves := max(now, f.last, f.full-spend(max(f.Buffer, frameMax)-int64(size)))
-	if leaves-now > spend(limit) {
+	if f.due(now, size)-now > f.spend(limit) {
 		return 0, false
 	}
-	f.last = leaves
-	f.full = max(f.full, leaves) + spend(int64(size))
-	return leaves - now, true
+	return f.leaves(now, size) - now, true
+}
+
+// spend is how long it takes until there are tokens for so many bytes.
+func (f *filter) spend(bytes int64) time.Duration {
+	return time.Duration(float64(bytes) / float64(f.Rate) * float64(time.Second))
+}
+
+// due is when there are tokens for a packet that arrives now. The bucket holds
+// Buffer - (full-t)*Rate tokens at time t.
+func (f *filter) due(now time.Duration, size int) time.Duration {
+	return max(now, f.last, f.full-f.spend(max(f.Buffer, frameMax)-int64(size)))
+}
+
+// leaves is due, and takes the tokens.
+func (f *filter) leaves(now time.Duration, size int) time.Duration {
+	f.last = f.due(now, size)
+	f.full = max(f.full, f.last) + f.spend(int64(size))
+	return f.last
 }
 
 // late is the delay of the next packet.

@@ -327,7 +327,7 @@ func TestMismatch(t *testing.T) {
 			if tt.real != (Effect{}) {
 				apply(t, s, tt.real, ab)
 			}
-			if ev := s.look(within(t), ab, tt.claimed); ev.Proof != history.Mismatch {
+			if ev := look(within(t), s, ab, tt.claimed); ev.Proof != history.Mismatch {
 				t.Errorf("%s: %s", ev.Proof, ev.Detail)
 			}
 		})

@@ -20,9 +20,33 @@ import (
 	"statequake/history"
 )
 
+// wire is what the observer sends probes over: a Switch or Links.
+type wire interface {
+	// probe sends a round of probes over a path. If ctx ends while it listens
+	// the result is what arrived so far, beside the error.
+	probe(ctx context.Context, p Path, plan round) (*result, error)
+
+	// probeOwn sends something to a host that passes no path. It arrives, or
+	// the error says that the host receives nothing at all.
+	probeOwn(ctx context.Context, host string) error
+
+	// effects are those that hold on a path at present.
+	effects(p Path) ([]Effect, error)
+
+	// lookReject observes that who sends into a path is told that nothing
+	// passes.
+	lookReject(ctx context.Context, p Path) Evidence
+
+	// overhead is how many bytes of a probe count beside its payload.
+	overhead() int
+
+	// inOrder tells whether what is delayed delays what comes behind it.
+	inOrder() bool
+}
+
 // Evidence is what the observer found out about an effect on some paths. It
-// sends probes of its own from one host's namespace to the other's and knows
-// nothing of what the switch did to them.
+// sends probes of its own from one host to the other and knows nothing of what
+// was done to them.
 type Evidence struct {
 	Proof  history.Proof
 	At     time.Time // when the first probe was sent that showed the effect; zero if none did
@@ -31,7 +55,7 @@ type Evidence struct {
 
 const (
 	// tolerance is how much later than ordered a probe may arrive: the time
-	// that a busy machine takes for two hops through the switch.
+	// that a busy machine takes for two hops.
 	tolerance = 10 * time.Millisecond
 
 	// straggle is how long after the last probe, and its delay, the receiver
@@ -88,9 +112,8 @@ type result struct {
 // late is how long a probe that arrived was on its way.
 func (r *result) late(i int) time.Duration { return r.arrived[i].Sub(r.sent[i]) }
 
-// probe sends a round of probes. Every round has sockets of its own, so that
-// nothing of another one is taken for its own. If ctx ends while it listens the
-// result is what arrived so far, beside the error.
+// probe sends a round over sockets of its own, so that nothing of another one is
+// taken for its own.
 func (s *Switch) probe(ctx context.Context, p Path, plan round) (*result, error) {
 	if _, err := s.lane(p); err != nil {
 		return nil, err
@@ -225,13 +248,18 @@ func (r *result) receive(c *net.UDPConn, hasty bool) {
 //
 // Where another effect holds on a path, what does not fit is inconclusive.
 func (s *Switch) Confirm(ctx context.Context, paths []Path, e Effect) Evidence {
+	return confirmAll(ctx, s, paths, e)
+}
+
+// confirmAll confirms an effect on several paths at once.
+func confirmAll(ctx context.Context, w wire, paths []Path, e Effect) Evidence {
 	if len(paths) == 0 {
 		return Evidence{Proof: history.Inconclusive, Detail: "no paths"}
 	}
 	each := make([]Evidence, len(paths))
 	var running sync.WaitGroup
 	for i, p := range paths {
-		running.Go(func() { each[i] = s.confirm(ctx, p, e) })
+		running.Go(func() { each[i] = confirm(ctx, w, p, e) })
 	}
 	running.Wait()
 	sum := Evidence{Proof: history.Confirmed}
@@ -250,10 +278,10 @@ func (s *Switch) Confirm(ctx context.Context, paths []Path, e Effect) Evidence {
 }
 
 // confirm sends rounds over one path until one of them is as it should be.
-func (s *Switch) confirm(ctx context.Context, p Path, e Effect) Evidence {
+func confirm(ctx context.Context, w wire, p Path, e Effect) Evidence {
 	last := Evidence{Proof: history.Inconclusive, Detail: "not observed"}
 	for {
-		ev := s.look(ctx, p, e)
+		ev := look(ctx, w, p, e)
 		if ctx.Err() != nil && ev.Proof != history.Confirmed {
 			// A round that was cut short says less than the one before.
 			if last.Detail == "not observed" {
@@ -261,7 +289,7 @@ func (s *Switch) confirm(ctx context.Context, p Path, e Effect) Evidence {
 			}
 			return last
 		}
-		if ev.Proof == history.Mismatch && s.others(p, e) {
+		if ev.Proof == history.Mismatch && others(w, p, e) {
 			ev.Proof = history.Inconclusive
 			ev.Detail += ", but another effect holds there"
 		}
@@ -278,57 +306,57 @@ func (s *Switch) confirm(ctx context.Context, p Path, e Effect) Evidence {
 }
 
 // others reports whether effects hold on a path beside e.
-func (s *Switch) others(p Path, e Effect) bool {
-	l, err := s.lane(p)
+func others(w wire, p Path, e Effect) bool {
+	all, err := w.effects(p)
 	if err != nil {
 		return false
 	}
-	n := 0
-	if all := l.filters.Load(); all != nil {
-		n = len(*all)
-		if slices.ContainsFunc(*all, func(f *filter) bool { return f.Effect == e }) {
-			n--
-		}
+	n := len(all)
+	if slices.Contains(all, e) {
+		n--
 	}
 	return n > 0
 }
 
 // look sends one round over one path and judges it.
-func (s *Switch) look(ctx context.Context, p Path, e Effect) Evidence {
-	if e.Drop {
-		return s.lookDrop(ctx, p)
+func look(ctx context.Context, w wire, p Path, e Effect) Evidence {
+	switch {
+	case e.Reject:
+		return w.lookReject(ctx, p)
+	case e.Drop:
+		return lookDrop(ctx, w, p)
 	}
-	j := &judgement{proof: history.Confirmed}
+	j := &judgement{proof: history.Confirmed, inOrder: w.inOrder()}
 	rest := e
 	rest.Rate, rest.Buffer, rest.Limit = 0, 0, 0
 	if e.Rate == 0 || rest != (Effect{}) {
-		r, err := s.probe(ctx, p, plan(e))
+		r, err := w.probe(ctx, p, plan(e))
 		if err != nil {
 			return Evidence{Proof: history.Inconclusive, Detail: err.Error()}
 		}
 		j.judge(r, e)
 	}
 	if e.Rate > 0 {
-		s.lookRate(ctx, p, e, j)
+		lookRate(ctx, w, p, e, j)
 	}
 	return Evidence{j.proof, j.at, strings.Join(j.words, ", ")}
 }
 
-func (s *Switch) lookDrop(ctx context.Context, p Path) Evidence {
+func lookDrop(ctx context.Context, w wire, p Path) Evidence {
 	back := Path{p.To, p.From}
-	lane, err := s.lane(back)
+	there, err := w.effects(back)
 	if err != nil {
 		return Evidence{Proof: history.Inconclusive, Detail: err.Error()}
 	}
-	open := lane.filters.Load() == nil
+	open := len(there) == 0
 	few := round{n: 20, size: probeSize, gap: 5 * time.Millisecond, listen: straggle}
 	var r, other *result
 	var errs [3]error
 	var running sync.WaitGroup
-	running.Go(func() { r, errs[0] = s.probe(ctx, p, few) })
-	running.Go(func() { errs[1] = s.probeOwn(ctx, p.To) })
+	running.Go(func() { r, errs[0] = w.probe(ctx, p, few) })
+	running.Go(func() { errs[1] = w.probeOwn(ctx, p.To) })
 	if open {
-		running.Go(func() { other, errs[2] = s.probe(ctx, back, few) })
+		running.Go(func() { other, errs[2] = w.probe(ctx, back, few) })
 	}
 	running.Wait()
 	if err := errors.Join(errs[:]...); err != nil {
@@ -353,8 +381,7 @@ func (s *Switch) lookDrop(ctx context.Context, p Path) Evidence {
 	return ev
 }
 
-// probeOwn sends a packet from a host to itself, past the switch. It arrives,
-// or the error says that the host receives nothing at all.
+// probeOwn sends a packet from a host to itself, past the switch.
 func (s *Switch) probeOwn(ctx context.Context, host string) error {
 	c, err := s.udp(host)
 	if err != nil {
@@ -397,9 +424,10 @@ func plan(e Effect) round {
 
 // judgement grows with each finding.
 type judgement struct {
-	proof history.Proof
-	at    time.Time
-	words []string
+	inOrder bool // see wire
+	proof   history.Proof
+	at      time.Time
+	words   []string
 }
 
 func (j *judgement) add(proof history.Proof, at time.Time, format string, args ...any) {
@@ -536,6 +564,9 @@ func (j *judgement) latency(r *result, e Effect) {
 		spread = min(spread, time.Duration(4*float64(e.Jitter)/math.Sqrt(float64(len(late)+2))))
 	}
 	low, high := e.Latency-spread, e.Latency+spread+tolerance
+	if j.inOrder {
+		high = e.Latency + e.Jitter + tolerance // the latest one delays those behind it
+	}
 	proof := history.Confirmed
 	if median < low || median > high || most < e.Latency {
 		proof = history.Mismatch
@@ -550,10 +581,11 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 
 // lookRate sends at twice the rate, for half a second or 20 packets, and judges
 // what arrives once the bucket is empty.
-func (s *Switch) lookRate(ctx context.Context, p Path, e Effect, j *judgement) {
+func lookRate(ctx context.Context, w wire, p Path, e Effect, j *judgement) {
 	const most = 64 << 20 // bytes to send
 	buffer := max(e.Buffer, frameMax)
-	frame := int64(min(max(e.Rate/50, probeSize+headers), frameMax))
+	beside := w.overhead()
+	frame := min(max(e.Rate/50, int64(probeSize+beside)), frameMax)
 	total := 2*buffer + max(e.Rate, 40*frame)
 	if total > most {
 		j.add(history.Inconclusive, time.Time{}, "rate not measured: it would take %d MB", total>>20)
@@ -561,8 +593,8 @@ func (s *Switch) lookRate(ctx context.Context, p Path, e Effect, j *judgement) {
 	}
 	n := int(total / frame)
 	speed := 2*float64(e.Rate) + 10*float64(buffer) // bytes/s
-	r, err := s.probe(ctx, p, round{
-		n: n, size: int(frame) - headers,
+	r, err := w.probe(ctx, p, round{
+		n: n, size: int(frame) - beside,
 		gap:    time.Duration(float64(frame) / speed * float64(time.Second)),
 		listen: time.Duration(float64(total)/float64(e.Rate)*float64(time.Second)) + e.Latency + e.Jitter + straggle,
 	})
@@ -592,7 +624,36 @@ func (s *Switch) lookRate(ctx context.Context, p Path, e Effect, j *judgement) {
 	j.add(proof, at, "%.4g B/s of a stream of %.4g B/s arrived (%d ordered)", rate, speed, e.Rate)
 }
 
-// Held is a TCP connection that is kept while its path is disturbed.
+// effects is what holds on a path.
+func (s *Switch) effects(p Path) ([]Effect, error) {
+	l, err := s.lane(p)
+	if err != nil {
+		return nil, err
+	}
+	return l.effects(), nil
+}
+
+func (s *Switch) lookReject(context.Context, Path) Evidence {
+	return Evidence{Proof: history.Inconclusive, Detail: "a switch rejects nothing"}
+}
+
+func (s *Switch) overhead() int { return headers }
+
+func (s *Switch) inOrder() bool { return false }
+
+// effects are those of a lane's filters.
+func (l *lane) effects() (list []Effect) {
+	if all := l.filters.Load(); all != nil {
+		for _, f := range *all {
+			list = append(list, f.Effect)
+		}
+	}
+	return list
+}
+
+// Held is a TCP connection that is kept while its path is disturbed. On a
+// Switch it reaches from one host to the other; with Links it ends and begins
+// again in the link between them.
 type Held struct{ from, to *net.TCPConn }
 
 // Hold connects two hosts.

@@ -435,6 +435,9 @@ func (s *Switch) Apply(paths []Path, e Effect, seed uint64) (undo func(), err er
 	if err := e.check(); err != nil {
 		return nil, fmt.Errorf("apply effect: %w", err)
 	}
+	if e.Reject {
+		return nil, errors.New("apply effect: a switch does not answer packets, so it cannot reject them")
+	}
 	var lanes []*lane
 	for _, p := range paths {
 		l, err := s.lane(p)
