@@ -2,6 +2,8 @@ package chaos
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -15,12 +17,24 @@ import (
 // partition; without one there is less evidence.
 const holdWithin = 500 * time.Millisecond
 
-// Networks executes NetworkChaos on the paths between the hosts of a switch.
-// Set the fields, then call Inject, concurrently if need be.
+// Net is what joins the nodes: a network.Switch or network.Links.
+type Net interface {
+	Apply(paths []network.Path, e network.Effect, seed uint64) (undo func(), err error)
+	Confirm(ctx context.Context, paths []network.Path, e network.Effect) network.Evidence
+	Hold(ctx context.Context, p network.Path) (*network.Held, error)
+}
+
+// Networks executes NetworkChaos on the paths between the hosts of a Net. Set
+// the fields, then call Inject, concurrently if need be.
 type Networks struct {
-	Switch *network.Switch
-	Nodes  []string             // all nodes; each is a host of that name
-	Now    func() time.Duration // run clock
+	Net   Net
+	Nodes []string             // all nodes; each is a host of that name
+	Now   func() time.Duration // run clock
+
+	// Carried is how much of what the system sends passed a path so far. Where
+	// it says that of no path between two nodes, the system knows another way,
+	// and a fault between its nodes is none. nil: there is no other way.
+	Carried func(network.Path) int64
 }
 
 // Inject holds the effect for the fault's duration from when it was applied. The
@@ -34,11 +48,14 @@ func (n *Networks) Inject(ctx context.Context, in Injection) ([]Evidence, error)
 	if len(all) == 0 {
 		return nothing(in.Targets, "there is no path to any other host"), nil
 	}
+	if n.bypassed(all) {
+		return nothing(in.Targets, "nothing of the system has passed a path between two nodes so far: it does not use its proxies"), nil
+	}
 	held := make([]*network.Held, len(in.Targets))
 	if effect.Drop && spec.Direction == "both" {
 		held = n.hold(ctx, perTarget)
 	}
-	undo, err := n.Switch.Apply(all, effect, in.Seed)
+	undo, err := n.Net.Apply(all, effect, in.Seed)
 	if err != nil {
 		for _, h := range held {
 			if h != nil {
@@ -75,9 +92,57 @@ func nothing(targets []Node, why string) []Evidence {
 // clock is an instant on the run clock.
 func (n *Networks) clock(at time.Time) time.Duration { return n.Now() - time.Since(at) }
 
+// bypassed tells whether paths between nodes are meant and the system has used
+// none of that kind.
+func (n *Networks) bypassed(paths []network.Path) bool {
+	between := func(p network.Path) bool { return p.From != network.Client && p.To != network.Client }
+	if n.Carried == nil || !slices.ContainsFunc(paths, between) {
+		return false
+	}
+	for _, from := range n.Nodes {
+		for _, to := range n.Nodes {
+			if n.Carried(network.Path{From: from, To: to}) > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// CheckStreams reports what of a fault needs packets, which Links do not have;
+// the error begins with the path of the field.
+func CheckStreams(s Spec) error {
+	spec, ok := s.(Network)
+	if !ok {
+		return nil
+	}
+	for _, packets := range []struct {
+		needs bool
+		field string
+	}{
+		{spec.Loss != nil, "loss"}, {spec.Duplicate != nil, "duplicate"}, {spec.Corrupt != nil, "corrupt"},
+		{spec.Delay != nil && spec.Delay.Reorder != nil, "delay.reorder"},
+	} {
+		if packets.needs {
+			return fmt.Errorf("spec.%s: is what happens to packets, and streams have none", packets.field)
+		}
+	}
+	return nil
+}
+
+// CheckPackets reports what of a fault a Switch cannot do, likewise.
+func CheckPackets(s Spec) error {
+	if spec, ok := s.(Network); ok && spec.Partition != nil && spec.Partition.Reject {
+		return errors.New("spec.partitionBehavior: reject answers connections, and a switch forwards packets only")
+	}
+	return nil
+}
+
 // effectOf is the effect that a spec asks for.
 func effectOf(spec Network) (e network.Effect) {
-	e.Drop = spec.Partition != nil
+	if p := spec.Partition; p != nil {
+		e.Drop, e.Reject = !p.Reject, p.Reject
+	}
 	if d := spec.Delay; d != nil {
 		e.Latency, e.Jitter, e.DelayCorrelation = d.Latency, d.Jitter, d.Correlation
 		if r := d.Reorder; r != nil {
@@ -145,7 +210,7 @@ func (n *Networks) hold(ctx context.Context, perTarget [][]network.Path) []*netw
 			continue
 		}
 		holding.Go(func() {
-			if h, err := n.Switch.Hold(ctx, paths[0]); err == nil {
+			if h, err := n.Net.Hold(ctx, paths[0]); err == nil {
 				held[i] = h
 			}
 		})
@@ -162,7 +227,7 @@ func (n *Networks) confirm(ctx context.Context, paths []network.Path, e network.
 	var confirming sync.WaitGroup
 	for _, p := range paths {
 		confirming.Go(func() {
-			ev := n.Switch.Confirm(ctx, []network.Path{p}, e)
+			ev := n.Net.Confirm(ctx, []network.Path{p}, e)
 			if ev.Proof == history.Confirmed {
 				seen(ev.At)
 			}
@@ -201,7 +266,7 @@ func (n *Networks) evidence(target Node, paths []network.Path, proofs map[networ
 	}
 	found.Detail = strings.Join(details, "; ")
 	found.Recovered = func(ctx context.Context) (time.Duration, string, bool) {
-		ev := n.Switch.Confirm(ctx, paths, network.Effect{})
+		ev := n.Net.Confirm(ctx, paths, network.Effect{})
 		if ev.Proof != history.Confirmed {
 			return 0, "", false
 		}

@@ -59,7 +59,7 @@ func switched(t *testing.T, n int) (*rig, *Networks, []Node) {
 	}
 	start := time.Now()
 	r := &rig{t: t, now: func() time.Duration { return time.Since(start) }}
-	return r, &Networks{Switch: s, Nodes: names, Now: r.now}, nodes
+	return r, &Networks{Net: s, Nodes: names, Now: r.now}, nodes
 }
 
 // nemesisOn runs faults on the nodes of a switch.
@@ -138,12 +138,12 @@ func TestPartitionOfNodes(t *testing.T) {
 		"direction":"both","target":{"mode":"all","selector":{}},"duration":"5s"`))
 	r.whileSeen(r.nemesisOn(x, nodes, f), func() {
 		for _, path := range []network.Path{{From: "n1", To: "n2"}, {From: "n3", To: "n1"}} {
-			if passes(t, x.Switch, path.From, path.To) {
+			if passes(t, x.Net.(*network.Switch), path.From, path.To) {
 				t.Errorf("a packet passed %s", path)
 			}
 		}
 		for _, path := range []network.Path{{From: "n2", To: "n3"}, {From: network.Client, To: "n1"}, {From: "n1", To: network.Client}} {
-			if !passes(t, x.Switch, path.From, path.To) {
+			if !passes(t, x.Net.(*network.Switch), path.From, path.To) {
 				t.Errorf("no packet passed %s", path)
 			}
 		}
@@ -156,7 +156,7 @@ func TestPartitionOfNodes(t *testing.T) {
 	if _, _, detail := r.told(history.Recovered); !strings.Contains(detail, "n1 was ready") {
 		t.Errorf("recovered: %s", detail)
 	}
-	if !passes(t, x.Switch, "n1", "n2") {
+	if !passes(t, x.Net.(*network.Switch), "n1", "n2") {
 		t.Error("no packet passed after the fault")
 	}
 }
@@ -167,10 +167,10 @@ func TestNobodyHearsANode(t *testing.T) {
 	r, x, nodes := switched(t, 2)
 	f := triggered(t, "mute", At(0), networkChaos(`"action":"partition","mode":"one","selector":{"labelSelectors":{"statequake.dev/node":"n1"}},"duration":"5s"`))
 	r.whileSeen(r.nemesisOn(x, nodes, f), func() {
-		if passes(t, x.Switch, "n1", network.Client) {
+		if passes(t, x.Net.(*network.Switch), "n1", network.Client) {
 			t.Error("the client heard n1")
 		}
-		if !passes(t, x.Switch, "n2", "n1") {
+		if !passes(t, x.Net.(*network.Switch), "n2", "n1") {
 			t.Error("n1 did not hear n2")
 		}
 	})
@@ -210,7 +210,7 @@ func TestNetworkFaultsWithoutEvidence(t *testing.T) {
 		if proof != history.Inconclusive || !strings.Contains(detail, name) || len(kinds) != 2 {
 			t.Errorf("%v, %s: %s", kinds, proof, detail)
 		}
-		if !passes(t, x.Switch, "n1", "n2") {
+		if !passes(t, x.Net.(*network.Switch), "n1", "n2") {
 			t.Error("it is still cut")
 		}
 	}

@@ -35,7 +35,7 @@ type Network struct {
 
 // Partition lets nothing pass.
 type Partition struct {
-	Reject bool // answer with a reset, where a partition is silent otherwise
+	Reject bool // who sends is reset or refused, where a partition is silent otherwise; on streams only
 }
 
 // Delay holds packets back for Latency, give or take Jitter.

@@ -55,7 +55,7 @@ func (p *conns) get(endpoint int, deadline time.Time) (*conn, error) {
 	if victim != nil {
 		p.drop(victim)
 	}
-	c, err := dial(p.endpoints[endpoint].Addr, deadline, p.bodyLimit)
+	c, err := dial(p.endpoints[endpoint], deadline, p.bodyLimit)
 	if err != nil {
 		p.mu.Lock()
 		p.open--

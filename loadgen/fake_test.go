@@ -214,7 +214,7 @@ func testWorkload(t testing.TB) *Workload {
 
 func endpoints(nodes ...*fakeNode) (e []Endpoint) {
 	for _, n := range nodes {
-		e = append(e, Endpoint{n.name, n.addr})
+		e = append(e, Endpoint{Node: n.name, Addr: n.addr})
 	}
 	return e
 }

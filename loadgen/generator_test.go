@@ -433,7 +433,7 @@ func TestClosedLoop(t *testing.T) {
 
 func TestConfigErrors(t *testing.T) {
 	good := Config{
-		Endpoints: []Endpoint{{"n1", "127.0.0.1:1"}}, Codec: testCodec{}, Workload: testWorkload(t), Arrivals: Constant(1),
+		Endpoints: []Endpoint{{Node: "n1", Addr: "127.0.0.1:1"}}, Codec: testCodec{}, Workload: testWorkload(t), Arrivals: Constant(1),
 		Duration: time.Second, Timeout: time.Second, Tag: "a", Now: clock(), Record: func(*history.Op) {},
 	}
 	if _, err := New(good); err != nil {
@@ -441,8 +441,8 @@ func TestConfigErrors(t *testing.T) {
 	}
 	for want, change := range map[string]func(*Config){
 		"endpoints: none given":                            func(c *Config) { c.Endpoints = nil },
-		`endpoints[0]: "127.0.0.1" is not host:port`:       func(c *Config) { c.Endpoints = []Endpoint{{"n1", "127.0.0.1"}} },
-		`endpoints[0]: "a\r\nX: y:1" is not host:port`:     func(c *Config) { c.Endpoints = []Endpoint{{"n1", "a\r\nX: y:1"}} },
+		`endpoints[0]: "127.0.0.1" is not host:port`:       func(c *Config) { c.Endpoints = []Endpoint{{Node: "n1", Addr: "127.0.0.1"}} },
+		`endpoints[0]: "a\r\nX: y:1" is not host:port`:     func(c *Config) { c.Endpoints = []Endpoint{{Node: "n1", Addr: "a\r\nX: y:1"}} },
 		"codec, now and record must be set":                func(c *Config) { c.Codec = nil },
 		"workload must be set":                             func(c *Config) { c.Workload = nil },
 		"either arrivals or clients (have 2":               func(c *Config) { c.Clients = 2 },

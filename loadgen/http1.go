@@ -2,6 +2,7 @@ package loadgen
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -39,8 +40,10 @@ type conn struct {
 }
 
 // dial connects within dialLimit and sets deadline for the first exchange.
-func dial(addr string, deadline time.Time, bodyLimit int) (*conn, error) {
-	nc, err := (&net.Dialer{Deadline: deadline, Timeout: dialLimit}).Dial("tcp", addr)
+func dial(e Endpoint, deadline time.Time, bodyLimit int) (*conn, error) {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	nc, err := e.connect(ctx)
 	if err != nil {
 		return nil, bare(err)
 	}

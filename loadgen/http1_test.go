@@ -150,7 +150,7 @@ func TestRequestOnTheWire(t *testing.T) {
 	}))
 	defer srv.Close()
 	addr := srv.Listener.Addr().String()
-	c, err := dial(addr, time.Now().Add(5*time.Second), 100)
+	c, err := dial(Endpoint{Addr: addr}, time.Now().Add(5*time.Second), 100)
 	if err != nil {
 		t.Fatal(err)
 	}

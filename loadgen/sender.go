@@ -32,6 +32,20 @@ type Codec interface {
 type Endpoint struct {
 	Node string // its name in the history
 	Addr string // host:port of its HTTP API
+
+	// Dial makes a TCP connection to Addr; nil means directly. The error of a
+	// refused one is syscall.ECONNREFUSED.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+}
+
+// connect connects within dialLimit.
+func (e Endpoint) connect(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	if e.Dial != nil {
+		return e.Dial(ctx, e.Addr)
+	}
+	return new(net.Dialer).DialContext(ctx, "tcp", e.Addr)
 }
 
 // sender sends operations and decides what became of them. Safe for concurrent

@@ -103,14 +103,14 @@ func TestRefusedConnections(t *testing.T) { eachDriver(t, testRefusedConnections
 func testRefusedConnections(t *testing.T, driver string) {
 	t.Run("the next endpoint at once", func(t *testing.T) {
 		n := startNode(t, "n2", okAnswer)
-		op := sendOne(t, driver, 1, 0, 5*time.Second, Endpoint{"n1", deadAddr(t)}, Endpoint{"n2", n.addr})
+		op := sendOne(t, driver, 1, 0, 5*time.Second, Endpoint{Node: "n1", Addr: deadAddr(t)}, Endpoint{Node: "n2", Addr: n.addr})
 		if op.Outcome != history.OK || op.Attempts != 2 || op.Via != "n2" {
 			t.Errorf("got %+v", op)
 		}
 	})
 	t.Run("everywhere until the timeout", func(t *testing.T) {
 		const timeout = 400 * time.Millisecond
-		op := sendOne(t, driver, 1, 0, timeout, Endpoint{"n1", deadAddr(t)}, Endpoint{"n2", deadAddr(t)})
+		op := sendOne(t, driver, 1, 0, timeout, Endpoint{Node: "n1", Addr: deadAddr(t)}, Endpoint{Node: "n2", Addr: deadAddr(t)})
 		if op.Outcome != history.Fail || !strings.Contains(op.Error, "connect: connection refused") {
 			t.Errorf("got %+v", op)
 		}

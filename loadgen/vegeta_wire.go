@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -30,10 +31,13 @@ func newNetHTTP(endpoints []Endpoint, max, bodyLimit int) *netHTTP {
 	}
 	http1 := new(http.Protocols)
 	http1.SetHTTP1(true)
-	dialer := net.Dialer{Timeout: dialLimit}
 	return &netHTTP{endpoints: endpoints, bodyLimit: bodyLimit, transport: &http.Transport{
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, addr)
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			i := slices.IndexFunc(endpoints, func(e Endpoint) bool { return e.Addr == addr })
+			if i < 0 {
+				return nil, fmt.Errorf("%s is none of the endpoints", addr)
+			}
+			c, err := endpoints[i].connect(ctx)
 			if err != nil {
 				return nil, err
 			}

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os/exec"
 	"slices"
 	"time"
 
 	"statequake/chaos"
+	"statequake/fixtures"
+	"statequake/loadgen"
 )
 
 // mean is what it takes to execute faults of some kinds beyond signals to the
@@ -35,8 +38,9 @@ type starter = func(*exec.Cmd) error
 
 // opened is a mean that is ready for a run. What is nil it does not have.
 type opened struct {
-	start     func(node string, next starter) starter // how a node's process is started, each time; next is how the other means do it
-	host      func(node string) string                // address of a node
+	start     func(node string, next starter) starter                  // how a node's process is started, each time; next is how the other means do it
+	net       *fixtures.Net                                            // how nodes reach each other
+	dial      func(ctx context.Context, addr string) (net.Conn, error) // how clients reach nodes, at their addresses in net; nil: directly
 	executors map[string]chaos.Executor
 	onFile    func(ctx context.Context, on chaos.OnFile, nodes []chaos.Node) (release func(), err error) // as in chaos.Config
 	excused   func(node string, at time.Duration) bool                                                   // a node that ended by itself then did so by a fault
@@ -78,14 +82,26 @@ func (e equipment) start(node string) starter {
 	return start
 }
 
-// host is the address of nodes; nil if they have none of their own.
-func (e equipment) host() func(node string) string {
+// net is how nodes reach each other.
+func (e equipment) net() fixtures.Net {
 	for _, o := range e {
-		if o.host != nil {
-			return o.host
+		if o.net != nil {
+			return *o.net
 		}
 	}
-	return nil
+	return fixtures.Net{}
+}
+
+// endpoint is where clients reach a node.
+func (e equipment) endpoint(n *fixtures.Node) loadgen.Endpoint {
+	to := loadgen.Endpoint{Node: n.Name, Addr: n.Addr}
+	for _, o := range e {
+		if o.dial != nil {
+			_, port, _ := net.SplitHostPort(n.Addr) // it has one
+			to.Addr, to.Dial = net.JoinHostPort(o.net.ReachOf(n.Name), port), o.dial
+		}
+	}
+	return to
 }
 
 func (e equipment) executors() map[string]chaos.Executor {

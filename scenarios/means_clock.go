@@ -14,7 +14,7 @@ import (
 func openClock(_ context.Context, r *run) (*opened, error) {
 	clocks := &chaos.Clocks{
 		Now:  r.now,
-		Here: slices.ContainsFunc(r.equipment, func(o *opened) bool { return o.host != nil }),
+		Here: slices.ContainsFunc(r.equipment, func(o *opened) bool { return o.net != nil && o.net.Host != nil }),
 	}
 	return &opened{
 		start: func(node string, next starter) starter {

@@ -8,25 +8,53 @@ import (
 
 	"statequake/chaos"
 	"statequake/chaos/network"
+	"statequake/fixtures"
 	"statequake/fixtures/sandbox"
 )
 
-// openNetwork joins the nodes by a switch.
-func openNetwork(_ context.Context, r *run) (*opened, error) {
+// openNetwork joins nodes and clients.
+func openNetwork(ctx context.Context, r *run) (*opened, error) {
+	if r.scenario.System.Network == "packets" {
+		return openSwitch(ctx, r)
+	}
+	return openLinks(ctx, r)
+}
+
+// openLinks joins them by streams.
+func openLinks(_ context.Context, r *run) (*opened, error) {
+	nodes := nodeNames(r.scenario.System.Nodes)
+	l, err := network.OpenLinks(nodes)
+	if err != nil {
+		return nil, fmt.Errorf("NetworkChaos: %w", err)
+	}
+	o := &opened{
+		net: &fixtures.Net{
+			Reach: func(node string) string { return l.Addr(node).String() },
+			Proxy: l.Proxy,
+		},
+		dial:      l.Dial,
+		executors: map[string]chaos.Executor{chaos.NetworkChaos: &chaos.Networks{Net: l, Nodes: nodes, Now: r.now, Carried: l.Carried}},
+		close:     l.Close,
+	}
+	return o, nil
+}
+
+// openSwitch joins them by packets.
+func openSwitch(_ context.Context, r *run) (*opened, error) {
 	if !sandbox.Inside() {
-		return nil, errors.New("NetworkChaos needs namespaces of the run's own, and this run has none\nhint: run it without --no-sandbox, where the kernel allows user namespaces")
+		return nil, errors.New("NetworkChaos on packets needs namespaces of the run's own, and this run has none\nhint: run it without --no-sandbox, where the kernel allows user namespaces")
 	}
 	nodes := nodeNames(r.scenario.System.Nodes)
 	s, err := network.Open(nodes)
 	if err != nil {
-		return nil, fmt.Errorf("NetworkChaos needs network namespaces: %w", err)
+		return nil, fmt.Errorf("NetworkChaos on packets needs network namespaces: %w", err)
 	}
 	return &opened{
 		start: func(node string, next starter) starter {
 			return func(cmd *exec.Cmd) error { return s.Start(node, cmd, next) }
 		},
-		host:      func(node string) string { return s.Addr(node).String() },
-		executors: map[string]chaos.Executor{chaos.NetworkChaos: &chaos.Networks{Switch: s, Nodes: nodes, Now: r.now}},
+		net:       &fixtures.Net{Host: func(node string) string { return s.Addr(node).String() }},
+		executors: map[string]chaos.Executor{chaos.NetworkChaos: &chaos.Networks{Net: s, Nodes: nodes, Now: r.now}},
 		close:     s.Close,
 	}, nil
 }

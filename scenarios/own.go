@@ -18,7 +18,7 @@ var ownFields = []string{"exec", "url", "ready_url", "http"}
 
 // systemFields are the fields of system.
 var systemFields = append([]string{
-	"name", "version", "nodes", "ack", "window", "restart_delay", "store_delay", "shards", "bug",
+	"name", "version", "nodes", "ack", "window", "restart_delay", "store_delay", "shards", "bug", "network",
 }, ownFields...)
 
 // referenceFields mean something to the reference runtime only.

@@ -102,6 +102,7 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	s.Faults = p.faults(o)
 	s.Expect = p.expect(o, opt.CheckExpectation)
 	s.Reveals = o.choice("reveals", "", "kind of violation", violationKinds)
+	s.System.Network = p.joined(system, s.Faults)
 	p.contradictions(&s)
 	p.disks(&s)
 	p.storeRoles(&s)
@@ -158,6 +159,33 @@ func (p *parser) store(system object) string {
 		system.refuse("store", "", "means something to the reference runtime only")
 	}
 	return ""
+}
+
+// joined reads what joins the nodes. Streams need no privileges, so they are what
+// is taken if nothing is said and the faults can do with them.
+func (p *parser) joined(system object, faults []Fault) string {
+	network, given := system.scalar("network")
+	if given {
+		network = system.choice("network", "streams", "network", []string{"streams", "packets"})
+	}
+	some, packets := false, false
+	for _, f := range faults {
+		if f.Plan == nil || f.Plan.Kind != chaos.NetworkChaos {
+			continue
+		}
+		some = true
+		packets = packets || chaos.CheckStreams(f.Plan.Spec) != nil
+	}
+	switch {
+	case !some && given:
+		system.refuse("network", "", "says nothing without a NetworkChaos")
+	case !some || given:
+	case packets:
+		network = "packets"
+	default:
+		network = "streams"
+	}
+	return network
 }
 
 // load reads the load, but for its retries.

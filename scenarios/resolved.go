@@ -130,13 +130,14 @@ type resolvedSystem struct {
 	StoreDelay   string  `yaml:"store_delay,omitempty"`
 	Shards       int     `yaml:"shards,omitempty"`
 	Bug          *string `yaml:"bug,omitempty"`
+	Network      string  `yaml:"network,omitempty"`
 
 	Own map[string]*yaml.Node `yaml:",inline"` // exec, url, ready_url, http
 }
 
 // resolved is the system with the fields that its kind has.
 func (s *System) resolved() (resolvedSystem, error) {
-	r := resolvedSystem{Name: s.Name, Version: s.Version, Nodes: s.Nodes, Store: s.Store, Ack: s.Ack}
+	r := resolvedSystem{Name: s.Name, Version: s.Version, Nodes: s.Nodes, Store: s.Store, Ack: s.Ack, Network: s.Network}
 	if s.Ack == "memory" {
 		r.Window = s.Window.String()
 	}

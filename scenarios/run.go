@@ -158,7 +158,7 @@ func (r *run) run(ctx context.Context) error {
 	}
 	defer stop()
 	for _, n := range r.system.Nodes() {
-		r.endpoints = append(r.endpoints, loadgen.Endpoint{Node: n.Name, Addr: n.Addr})
+		r.endpoints = append(r.endpoints, r.equipment.endpoint(n))
 	}
 	background.Go(func() { r.sample(watching) })
 

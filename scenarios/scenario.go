@@ -33,6 +33,7 @@ type System struct {
 	StoreDelay   time.Duration // added to every write to the store, to widen windows; 0 adds none
 	Shards       int           // groups of entities that move between nodes together
 	Bug          string        // planted bug; empty for the correct system
+	Network      string        // what joins nodes and clients in a run with a NetworkChaos, else empty: "streams" or "packets"
 
 	Own *custom.System // how to run or reach one's own system; nil for the reference runtime
 }

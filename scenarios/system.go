@@ -78,7 +78,7 @@ func (r *run) startReference(ctx context.Context) (system, error) {
 		Binary: r.opt.Binary, Dir: r.opt.Dir, Nodes: s.Nodes, Shards: s.Shards,
 		Ack: s.Ack, Window: s.Window, RestartDelay: s.RestartDelay,
 		StoreDelay: s.StoreDelay, Bug: s.Bug, Now: r.now, Hottest: r.workload.Hottest,
-		Start: r.equipment.start, Host: r.equipment.host(),
+		Start: r.equipment.start, Net: r.equipment.net(),
 	}
 	var store *postgres.Server
 	if s.Store == "postgres" {
@@ -125,7 +125,7 @@ func (r *run) startOwn(ctx context.Context) (system, error) {
 	own := r.scenario.System.Own
 	cluster, err := custom.Start(ctx, custom.Config{
 		System: own, Dir: r.opt.Dir, RestartDelay: r.scenario.System.RestartDelay, Now: r.now,
-		Start: r.equipment.start, Host: r.equipment.host(),
+		Start: r.equipment.start, Net: r.equipment.net(),
 	})
 	if err != nil {
 		return system{}, err

@@ -62,21 +62,39 @@ func (p *parser) inLoad(path string, at, end time.Duration) {
 
 // network reports what a NetworkChaos needs and does not have.
 func (p *parser) network(path string, f *chaos.Fault, system *System) {
-	spec, ok := f.Spec.(chaos.Network)
-	if !ok {
+	if f.Kind != chaos.NetworkChaos {
 		return
 	}
-	if spec.Partition != nil && spec.Partition.Reject {
-		p.refuse(path+".spec.partitionBehavior", "", "reject is not available on local processes; a partition there is silent")
+	streams := system.Network == "streams"
+	if streams {
+		p.refuseAll(path, withHint(chaos.CheckStreams(f.Spec), "system.network: packets has packets"))
+	} else {
+		p.refuseAll(path, withHint(chaos.CheckPackets(f.Spec), "system.network: streams does that"))
 	}
 	if system.Store == "postgres" {
 		p.refuse(path+".kind", "system.store: etcd is in the nodes", "NetworkChaos contradicts system.store: postgres, a server that is no part of the nodes' network")
 	}
-	if system.Own != nil && system.Own.Started() {
-		if field := system.Own.HostMissing(); field != "" {
-			p.refuse(path+".kind", "nodes have addresses of their own then, which ${host} stands for", "NetworkChaos needs ${host} in system.%s", field)
+	if system.Own == nil || !system.Own.Started() {
+		return
+	}
+	if streams && system.Nodes > 1 {
+		if field := system.Own.PeersMissing(); field != "" {
+			p.refuse(path+".kind", "${n1.host} is where the others reach n1, by their proxies; ${self.host} is the node's own such address", "NetworkChaos needs ${n1.host} in system.%s", field)
 		}
 	}
+	if !streams {
+		if field := system.Own.HostMissing(); field != "" {
+			p.refuse(path+".kind", "nodes have addresses of their own then, which ${host} stands for", "NetworkChaos on packets needs ${host} in system.%s", field)
+		}
+	}
+}
+
+// withHint adds a line to an error; nil stays nil.
+func withHint(err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w\nhint: %s", err, hint)
 }
 
 // labels reports label selectors that no node can ever match: the fault would

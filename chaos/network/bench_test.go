@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -16,9 +17,10 @@ import (
 // BenchmarkRequest is what an idle link costs an HTTP request: run it with
 // -count=5 or more and compare p50 and CPU time with those over loopback.
 func BenchmarkRequest(b *testing.B) {
-	s := open(b, "a", "b")
+	s, links := open(b, "a", "b"), openLinks(b, "a", "b")
 	for _, way := range []struct{ name, server, addr string }{
 		{"switch", "b", s.Addr("b").String() + ":0"},
+		{"links", Client, "127.0.0.1:0"},
 		{"loopback", "a", "127.0.0.1:0"},
 	} {
 		l, err := s.Listen(way.server, way.addr)
@@ -29,7 +31,12 @@ func BenchmarkRequest(b *testing.B) {
 		go server.Serve(l)
 		defer server.Close()
 		var conn net.Conn
-		if conn, err = s.Dial(b.Context(), "a", l.Addr().String()); err != nil {
+		if way.name == "links" {
+			conn, err = dialSOCKS(b.Context(), links.Proxy("a"), netip.MustParseAddrPort(at(links, "b", l.Addr())))
+		} else {
+			conn, err = s.Dial(b.Context(), "a", l.Addr().String())
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
 		defer conn.Close()

@@ -297,12 +297,12 @@ func (s *stream) open(ctx context.Context) error {
 // connect connects a host to what listens on another one: its first packet and
 // the answer to it take their time, or do not arrive.
 func (l *Links) connect(ctx context.Context, from int, addr string) (c *net.TCPConn, to int, err error) {
-	fail := func(err error) (*net.TCPConn, int, error) {
-		return nil, 0, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%s: %w", addr, err)}
-	}
 	target, err := netip.ParseAddrPort(addr)
 	if err != nil {
-		return fail(err)
+		return nil, 0, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+	}
+	fail := func(err error) (*net.TCPConn, int, error) {
+		return nil, 0, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(target), Err: bare(err)}
 	}
 	ip := target.Addr().Unmap()
 	if !ip.Is4() || [3]byte(ip.AsSlice()) != linksNet || int(ip.As4()[3])-1 >= len(l.hosts) || ip.As4()[3] == 0 {

@@ -121,7 +121,7 @@ func TestProxies(t *testing.T) {
 		{"socks5://", "http://" + web + "/x", "200 GET /x"},
 		{"http://", "https://" + tls + "/x", "200 GET /x"},
 		{"socks5://", "https://" + tls + "/x", "200 GET /x"},
-		{"http://", "http://192.0.2.1:80/", "502 dial tcp: 192.0.2.1:80: network is unreachable"},
+		{"http://", "http://192.0.2.1:80/", "502 dial tcp 192.0.2.1:80: network is unreachable"},
 	} {
 		got, err := get(tt.via+l.Proxy("a"), tt.target)
 		if err != nil || strings.TrimSpace(got) != tt.want {
@@ -213,7 +213,7 @@ func TestStreamIsWhole(t *testing.T) {
 	chacha.Read(data)
 	go func() {
 		for rest := data; len(rest) > 0; {
-			n := min(len(rest), 1+random2(len(rest)))
+			n := min(len(rest), 1+rand.IntN(256<<10))
 			c.Write(rest[:n])
 			rest = rest[n:]
 		}
@@ -227,8 +227,6 @@ func TestStreamIsWhole(t *testing.T) {
 		t.Errorf("%d of %d bytes came back (%v); equal: %v", len(back), len(data), err, bytes.Equal(back, data))
 	}
 }
-
-func random2(most int) int { return rand.IntN(min(most, 256<<10)) }
 
 // One way of a connection is cut: the other one goes on, both ends stay
 // established, and what was held arrives afterwards.

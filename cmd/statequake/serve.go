@@ -64,7 +64,10 @@ hands its shards over before it ends.
 What a node cannot take at present it answers with 503, Retry-After and the
 effect none: a client may send it again. Each shard has an equal part of
 --max-memory, whether or not this node serves it; entities that are idle leave
-memory and come back when they are addressed.`,
+memory and come back when they are addressed.
+
+Members that are not on this machine's loopback interface are reached by the
+proxies in ALL_PROXY (SOCKS5) and HTTP_PROXY, if these are set.`,
 		Example: `  statequake serve --node n1 --data /tmp/n1 --members n1=127.0.0.1:7001/127.0.0.1:7101
   curl -d '{"item":"tea","quantity":2}' http://127.0.0.1:7001/v1/entities/cart/42/add`,
 		Args: cobra.NoArgs,
@@ -101,6 +104,7 @@ memory and come back when they are addressed.`,
 	f.StringVar(&cfg.Name, "node", "n1", "name of this node")
 	f.StringVar(&cfg.Dir, "data", "data", "data directory")
 	f.StringVar(&members, "members", "n1=127.0.0.1:7001/127.0.0.1:7101", "all nodes: NAME=API_ADDRESS/STORE_ADDRESS, separated by commas")
+	f.StringVar(&cfg.Listen, "listen", "", "host to listen on, where the address in --members is that of a proxy or a router; the same host if empty")
 	f.StringVar(&cfg.Store, "store", "etcd", "where state is kept, the same on every node: etcd (embedded in the nodes) or postgres://USER:PASSWORD@HOST:PORT/DATABASE; ?schema=NAME names the cluster's schema there")
 	f.StringVar(&ack, "ack", "durable", "when a command is acknowledged: durable (a majority has fsynced it) or memory")
 	f.DurationVar(&cfg.Window, "window", 500*time.Millisecond, "with --ack memory: oldest unflushed command with which it still acknowledges early")
@@ -168,7 +172,7 @@ func serve(ctx context.Context, cfg node.Config, profiles string) error {
 		return err
 	}
 	// Not before: who is refused goes elsewhere at once, who connects waits.
-	listener, err := net.Listen("tcp", cfg.Members[cfg.Name].API)
+	listener, err := net.Listen("tcp", cfg.ListenAPI())
 	if err != nil {
 		n.Close()
 		return fmt.Errorf("listen for the API: %w", err)

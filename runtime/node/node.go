@@ -49,6 +49,7 @@ type Config struct {
 	Dir        string          // data directory, created if missing
 	Store      string          // "" or etcd: embedded in the nodes; postgres://...: that database (runtime/journal/postgres)
 	Members    map[string]Peer // by name, this node included; the same on every node
+	Listen     string          // host that this node listens on; "": that of its entry in Members, at which the others reach it
 	Shards     int             // the same on every node, fixed for the life of the data
 	Types      []entity.Type
 	Actions    []entity.Action
@@ -159,7 +160,7 @@ func newNode(cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), base: time.Now(),
 		types: map[string]entity.Type{}, actions: map[string]entity.Action{},
 		flush: make(chan struct{}, 1), look: make(chan struct{}, 1), room: make(chan struct{}, 1),
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}},
+		client: &http.Client{Transport: &http.Transport{DialContext: dialMember, MaxIdleConnsPerHost: 512, DisableCompression: true}},
 	}
 	n.metrics = newMetrics(n)
 	for _, t := range cfg.Types {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"net"
 	"strings"
 	"syscall"
 	"time"
@@ -124,7 +123,9 @@ func (n *Node) act(a ownership.Action) {
 // kernel tells at once when the process at the other end dies.
 func (n *Node) dial(name, addr string) {
 	for n.ctx.Err() == nil {
-		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		ctx, cancel := context.WithTimeout(n.ctx, time.Second)
+		conn, err := dialMember(ctx, "tcp", addr)
+		cancel()
 		if err == nil {
 			n.step(func(m *ownership.Machine) []ownership.Action {
 				m.Connected(name)

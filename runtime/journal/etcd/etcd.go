@@ -48,9 +48,10 @@ const (
 
 // Config places a member.
 type Config struct {
-	Node  string            // name of this member
-	Dir   string            // its data directory; etcd locks it
-	Peers map[string]string // name -> host:port for the store's own traffic, this member included
+	Node   string            // name of this member
+	Dir    string            // its data directory; etcd locks it
+	Peers  map[string]string // name -> host:port for the store's own traffic, this member included
+	Listen string            // host:port on which this member takes it; "": as in Peers
 
 	UnsafeNoFsync bool // planted bug: never wait for the disk
 }
@@ -84,8 +85,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	c.InitialCluster = strings.Join(initial, ",")
 	c.InitialClusterToken = "statequake"
-	peer := []url.URL{{Scheme: "http", Host: cfg.Peers[cfg.Node]}}
-	c.ListenPeerUrls, c.AdvertisePeerUrls = peer, peer
+	if cfg.Listen == "" {
+		cfg.Listen = cfg.Peers[cfg.Node]
+	}
+	c.ListenPeerUrls = []url.URL{{Scheme: "http", Host: cfg.Listen}}
+	c.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: cfg.Peers[cfg.Node]}}
 	// Only this process talks to the member, and it does so in memory.
 	c.ListenClientUrls, c.AdvertiseClientUrls = nil, nil
 	c.TickMs, c.ElectionMs = tick, election
