@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"reflect"
 	"strings"
@@ -17,14 +18,59 @@ import (
 	"statequake/history"
 )
 
+// ways are those of joining nodes.
+var ways = map[string]func(t *testing.T, n int) (*rig, *Networks, []Node){"packets": switched, "streams": linked}
+
+// onBoth runs a test with nodes that are joined by packets, and by streams.
+func onBoth(t *testing.T, n int, test func(t *testing.T, r *rig, x *Networks, nodes []Node)) {
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, x, nodes := way(t, n)
+			test(t, r, x, nodes)
+		})
+	}
+}
+
+func numbered(n int) (list []string) {
+	for i := range n {
+		list = append(list, "n"+string(rune('1'+i)))
+	}
+	return list
+}
+
+// linked is n nodes with links between them, likewise.
+func linked(t *testing.T, n int) (*rig, *Networks, []Node) {
+	t.Helper()
+	names := numbered(n)
+	l, err := network.OpenLinks(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var nodes []Node
+	for _, name := range names {
+		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		t.Cleanup(server.Close)
+		nodes = append(nodes, Node{
+			Node:   process.Node{Name: name, Addr: server.Listener.Addr().String(), ReadyURL: server.URL + "/readyz"},
+			Labels: map[string]string{NodeLabel: name},
+		})
+	}
+	start := time.Now()
+	r := &rig{t: t, now: func() time.Duration { return time.Since(start) }}
+	return r, &Networks{Net: l, Nodes: names, Now: r.now}, nodes
+}
+
 // switched is n nodes on a switch, each with /readyz, and what was recorded
 // about them.
 func switched(t *testing.T, n int) (*rig, *Networks, []Node) {
 	t.Helper()
-	var names []string
-	for i := range n {
-		names = append(names, "n"+string(rune('1'+i)))
-	}
+	names := numbered(n)
 	s, err := network.Open(names)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSPC) {
 		if os.Getenv("STATEQUAKE_REQUIRE_NAMESPACES") == "1" {
@@ -75,11 +121,13 @@ func (r *rig) nemesisOn(x *Networks, nodes []Node, faults ...*Fault) *Nemesis {
 }
 
 // passes reports whether one of some packets passes.
-func passes(t *testing.T, s *network.Switch, from, to string) bool {
+func passes(t *testing.T, x *Networks, from, to string) bool {
 	t.Helper()
 	for range 5 {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		_, ok, err := s.Probe(ctx, network.Path{From: from, To: to})
+		_, ok, err := x.Net.(interface {
+			Probe(context.Context, network.Path) (time.Duration, bool, error)
+		}).Probe(ctx, network.Path{From: from, To: to})
 		cancel()
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
@@ -131,19 +179,19 @@ func (r *rig) told(event history.EventKind) (kinds []history.EventKind, proof hi
 
 var wholeLife = []history.EventKind{history.Requested, history.Injected, history.Evidence, history.Recovered}
 
-func TestPartitionOfNodes(t *testing.T) {
-	t.Parallel()
-	r, x, nodes := switched(t, 3)
+func TestPartitionOfNodes(t *testing.T) { onBoth(t, 3, testPartitionOfNodes) }
+
+func testPartitionOfNodes(t *testing.T, r *rig, x *Networks, nodes []Node) {
 	f := triggered(t, "cut", At(0), networkChaos(`"action":"partition","mode":"one","selector":{"labelSelectors":{"statequake.dev/node":"n1"}},
 		"direction":"both","target":{"mode":"all","selector":{}},"duration":"5s"`))
 	r.whileSeen(r.nemesisOn(x, nodes, f), func() {
 		for _, path := range []network.Path{{From: "n1", To: "n2"}, {From: "n3", To: "n1"}} {
-			if passes(t, x.Net.(*network.Switch), path.From, path.To) {
+			if passes(t, x, path.From, path.To) {
 				t.Errorf("a packet passed %s", path)
 			}
 		}
 		for _, path := range []network.Path{{From: "n2", To: "n3"}, {From: network.Client, To: "n1"}, {From: "n1", To: network.Client}} {
-			if !passes(t, x.Net.(*network.Switch), path.From, path.To) {
+			if !passes(t, x, path.From, path.To) {
 				t.Errorf("no packet passed %s", path)
 			}
 		}
@@ -156,21 +204,21 @@ func TestPartitionOfNodes(t *testing.T) {
 	if _, _, detail := r.told(history.Recovered); !strings.Contains(detail, "n1 was ready") {
 		t.Errorf("recovered: %s", detail)
 	}
-	if !passes(t, x.Net.(*network.Switch), "n1", "n2") {
+	if !passes(t, x, "n1", "n2") {
 		t.Error("no packet passed after the fault")
 	}
 }
 
 // Without a target everybody is meant, the clients too; direction to is one way.
-func TestNobodyHearsANode(t *testing.T) {
-	t.Parallel()
-	r, x, nodes := switched(t, 2)
+func TestNobodyHearsANode(t *testing.T) { onBoth(t, 2, testNobodyHearsANode) }
+
+func testNobodyHearsANode(t *testing.T, r *rig, x *Networks, nodes []Node) {
 	f := triggered(t, "mute", At(0), networkChaos(`"action":"partition","mode":"one","selector":{"labelSelectors":{"statequake.dev/node":"n1"}},"duration":"5s"`))
 	r.whileSeen(r.nemesisOn(x, nodes, f), func() {
-		if passes(t, x.Net.(*network.Switch), "n1", network.Client) {
+		if passes(t, x, "n1", network.Client) {
 			t.Error("the client heard n1")
 		}
-		if !passes(t, x.Net.(*network.Switch), "n2", "n1") {
+		if !passes(t, x, "n2", "n1") {
 			t.Error("n1 did not hear n2")
 		}
 	})
@@ -181,9 +229,9 @@ func TestNobodyHearsANode(t *testing.T) {
 }
 
 // A path between two targets is disturbed once and told of once.
-func TestDelayBetweenAllNodes(t *testing.T) {
-	t.Parallel()
-	r, x, nodes := switched(t, 2)
+func TestDelayBetweenAllNodes(t *testing.T) { onBoth(t, 2, testDelayBetweenAllNodes) }
+
+func testDelayBetweenAllNodes(t *testing.T, r *rig, x *Networks, nodes []Node) {
 	f := triggered(t, "late", At(0), networkChaos(`"action":"delay","mode":"all","selector":{},"direction":"both","target":{"mode":"all","selector":{}},
 		"delay":{"latency":"60ms"},"duration":"5s"`))
 	if err := r.nemesisOn(x, nodes, f).Run(t.Context()); err != nil {
@@ -195,6 +243,45 @@ func TestDelayBetweenAllNodes(t *testing.T) {
 	}
 }
 
+// A system that does not use its proxies is not disturbed, and the fault is not
+// confirmed.
+func TestSystemPastItsProxies(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		carried int64
+		spec    string
+		want    history.Proof
+	}{
+		{0, `"direction":"both","target":{"mode":"all","selector":{}},`, history.Inconclusive},
+		{1, `"direction":"both","target":{"mode":"all","selector":{}},`, history.Confirmed},
+	} {
+		r, x, nodes := linked(t, 2)
+		x.Carried = func(network.Path) int64 { return tt.carried }
+		f := triggered(t, "cut", At(0), networkChaos(`"action":"partition","mode":"one","selector":{},`+tt.spec+`"duration":"3s"`))
+		if err := r.nemesisOn(x, nodes, f).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, proof, detail := r.told(history.Evidence); proof != tt.want {
+			t.Errorf("%d bytes carried: %s: %s", tt.carried, proof, detail)
+		}
+	}
+}
+
+// Who sends into a partition that rejects is told.
+func TestRejectingPartition(t *testing.T) {
+	t.Parallel()
+	r, x, nodes := linked(t, 2)
+	f := triggered(t, "no", At(0), networkChaos(`"action":"partition","partitionBehavior":"reject","mode":"one","selector":{"labelSelectors":{"statequake.dev/node":"n1"}},
+		"target":{"mode":"all","selector":{}},"duration":"2s"`))
+	if err := r.nemesisOn(x, nodes, f).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if kinds, proof, detail := r.told(history.Evidence); !reflect.DeepEqual(kinds, wholeLife) || proof != history.Confirmed ||
+		detail != "n1->n2: a new connection was refused, an old one was reset" {
+		t.Errorf("%v, %s: %s", kinds, proof, detail)
+	}
+}
+
 // What was too short to be observed, or can hit nothing, is no evidence.
 func TestNetworkFaultsWithoutEvidence(t *testing.T) {
 	t.Parallel()
@@ -202,16 +289,18 @@ func TestNetworkFaultsWithoutEvidence(t *testing.T) {
 		"not observed in time":               cut + `,"selector":{"labelSelectors":{"statequake.dev/node":"n1"}}`,
 		"there is no path to any other host": cut + `,"selector":{"labelSelectors":{"statequake.dev/node":"n1"}},"target":{"mode":"all","selector":{"labelSelectors":{"statequake.dev/node":"n1"}}}`,
 	} {
-		r, x, nodes := switched(t, 2)
-		if err := r.nemesisOn(x, nodes, triggered(t, "f", At(0), networkChaos(spec))).Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		kinds, proof, detail := r.told(history.Evidence)
-		if proof != history.Inconclusive || !strings.Contains(detail, name) || len(kinds) != 2 {
-			t.Errorf("%v, %s: %s", kinds, proof, detail)
-		}
-		if !passes(t, x.Net.(*network.Switch), "n1", "n2") {
-			t.Error("it is still cut")
+		for _, way := range ways {
+			r, x, nodes := way(t, 2)
+			if err := r.nemesisOn(x, nodes, triggered(t, "f", At(0), networkChaos(spec))).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			kinds, proof, detail := r.told(history.Evidence)
+			if proof != history.Inconclusive || !strings.Contains(detail, name) || len(kinds) != 2 {
+				t.Errorf("%v, %s: %s", kinds, proof, detail)
+			}
+			if !passes(t, x, "n1", "n2") {
+				t.Error("it is still cut")
+			}
 		}
 	}
 }
@@ -222,6 +311,7 @@ func TestEffectOf(t *testing.T) {
 		want network.Effect
 	}{
 		{`"action":"partition"`, network.Effect{Drop: true}},
+		{`"action":"partition","partitionBehavior":"reject"`, network.Effect{Reject: true}},
 		{`"action":"delay","delay":{"latency":"10ms","jitter":"5ms","correlation":"25","reorder":{"reorder":"50","correlation":"10","gap":3}}`,
 			network.Effect{Latency: 10 * time.Millisecond, Jitter: 5 * time.Millisecond, DelayCorrelation: 0.25, Reorder: 0.5, ReorderCorrelation: 0.1, Gap: 3}},
 		{`"action":"netem","loss":{"loss":"1","correlation":"2"},"duplicate":{"duplicate":"3","correlation":"4"},"corrupt":{"corrupt":"5","correlation":"6"}`,

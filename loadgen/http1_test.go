@@ -276,7 +276,7 @@ func benchServer(b *testing.B) string {
 // The server is in the same process; what it costs is in both benchmarks.
 func BenchmarkExchange(b *testing.B) {
 	addr := benchServer(b)
-	pool := newConns([]Endpoint{{"n1", addr}}, 1, 0)
+	pool := newConns([]Endpoint{{Node: "n1", Addr: addr}}, 1, 0)
 	r := request{method: "POST", path: "/v1/entities/cart/cart-1.1/add", id: "7f3a-l1", body: []byte(benchBody)}
 	b.ReportAllocs()
 	for b.Loop() {

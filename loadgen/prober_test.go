@@ -105,7 +105,7 @@ func TestProberGenerations(t *testing.T) {
 // none takes more than 512 writes.
 func TestProberCountsDerivedWrites(t *testing.T) {
 	p, err := NewProber(ProberConfig{
-		Endpoints: []Endpoint{{"n1", "127.0.0.1:1"}}, Codec: testCodec{}, Timeout: time.Second, Tag: "a", Now: clock(), Record: func(*history.Op) {},
+		Endpoints: []Endpoint{{Node: "n1", Addr: "127.0.0.1:1"}}, Codec: testCodec{}, Timeout: time.Second, Tag: "a", Now: clock(), Record: func(*history.Op) {},
 		Keys: []EntityKey{{"counter", "c"}, {"approval", "a"}},
 	})
 	if err != nil {
@@ -133,7 +133,7 @@ func TestProberErrors(t *testing.T) {
 		"endpoints: none given": {Endpoints: []Endpoint{}},
 	} {
 		if c.Endpoints == nil {
-			c.Endpoints = []Endpoint{{"n1", "127.0.0.1:1"}}
+			c.Endpoints = []Endpoint{{Node: "n1", Addr: "127.0.0.1:1"}}
 		}
 		c.Codec, c.Timeout, c.Tag, c.Now, c.Record = testCodec{}, time.Second, "a", clock(), func(*history.Op) {}
 		if _, err := NewProber(c); err == nil || !strings.Contains(err.Error(), want) {

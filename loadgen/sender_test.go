@@ -179,7 +179,7 @@ func testDuplicates(t *testing.T, driver string) {
 }
 
 func TestOwnerRoute(t *testing.T) {
-	o := newOwners([]Endpoint{{"n1", "a:1"}, {"n2", "b:1"}})
+	o := newOwners([]Endpoint{{Node: "n1", Addr: "a:1"}, {Node: "n2", Addr: "b:1"}})
 	if got := o.route("cart", "cart-1.1", 0); got != 0 {
 		t.Errorf("unknown owner: %d, want the spread route", got)
 	}

@@ -31,7 +31,7 @@ func TestDriversSendTheSame(t *testing.T) {
 			return okAnswer(c, id, nth)
 		})
 		g, rec := generator(t, Config{
-			Endpoints: []Endpoint{{"n1", node.addr}, {"n2", node.addr}}, Driver: driver, Arrivals: Constant(2000),
+			Endpoints: []Endpoint{{Node: "n1", Addr: node.addr}, {Node: "n2", Addr: node.addr}}, Driver: driver, Arrivals: Constant(2000),
 			Warmup: 100 * time.Millisecond, Duration: 300 * time.Millisecond, Timeout: 20 * time.Second, MaxConns: 100,
 			Retry: Retry{Duplicate: 0.3}, Seed: 7,
 		})
@@ -163,7 +163,7 @@ func TestNetHTTPRequests(t *testing.T) {
 		seen <- fmt.Sprint(r.Method, r.RequestURI, r.Host, r.Header, r.ContentLength, r.TransferEncoding, string(b))
 	}))
 	defer srv.Close()
-	e := []Endpoint{{"n1", srv.Listener.Addr().String()}}
+	e := []Endpoint{{Node: "n1", Addr: srv.Listener.Addr().String()}}
 	ours, theirs := newConns(e, 1, 0), newNetHTTP(e, 1, 0)
 	defer ours.close()
 	defer theirs.close()

@@ -56,7 +56,7 @@ var badScenarios = []struct {
 	{"list for a value", "seed: 7", "seed: [7]",
 		"f.yaml:2: seed: expected a single value, got a list"},
 	{"value for a mapping", "{name: reference}", "reference",
-		"f.yaml:3: system: expected a mapping, got \"reference\"\nhint: its fields are name, version, nodes, ack, window, restart_delay, store_delay, shards, bug, exec, url, ready_url, http, store"},
+		"f.yaml:3: system: expected a mapping, got \"reference\"\nhint: its fields are name, version, nodes, ack, window, restart_delay, store_delay, shards, bug, network, exec, url, ready_url, http, store"},
 	{"unknown system", "{name: reference}", "{name: restat}",
 		"f.yaml:3: system.name: unknown system \"restat\"; have reference\nhint: one's own system has system.exec or system.url, and system.http"},
 	{"misspelt system", "{name: reference}", "{name: referense}",

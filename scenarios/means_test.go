@@ -58,8 +58,10 @@ func networked(t *testing.T) string {
 
 func TestBadNetworkChaos(t *testing.T) {
 	for _, tt := range []struct{ old, new, want string }{
-		{"partition,", "partition, partitionBehavior: reject,",
-			"f.yaml:13: faults[0].chaos.spec.partitionBehavior: reject is not available on local processes; a partition there is silent"},
+		{"{name: reference}", "{name: reference, network: wires}",
+			"f.yaml:3: system.network: unknown network \"wires\"; have streams, packets"},
+		{"action: partition,", "action: partition, network: packets,",
+			"f.yaml:13: faults[0].chaos.spec.network: unknown field"},
 		{"{name: reference}", "{name: reference, store: postgres}",
 			"f.yaml:12: faults[0].chaos.kind: NetworkChaos contradicts system.store: postgres, a server that is no part of the nodes' network\nhint: system.store: etcd is in the nodes"},
 		{"partition,", "partition, target: {mode: all, selector: {labelSelectors: {statequake.dev/node: n7}}},",
@@ -72,13 +74,69 @@ func TestBadNetworkChaos(t *testing.T) {
 			t.Errorf("%s:\n got %v\nwant %s", tt.new, err, tt.want)
 		}
 	}
+	const idle = "f.yaml:3: system.network: says nothing without a NetworkChaos"
+	if _, err := Parse("f.yaml", []byte(edit(t, withFault, "{name: reference}", "{name: reference, network: packets}")), Options{}); err == nil || err.Error() != idle {
+		t.Errorf("got %v, want %s", err, idle)
+	}
+}
+
+// Streams unless a fault is about packets, or the scenario wants these.
+func TestNetworkOf(t *testing.T) {
+	for _, tt := range []struct{ spec, given, want string }{
+		{"action: partition", "", "streams"},
+		{"action: partition, partitionBehavior: reject", "", "streams"},
+		{"action: delay, delay: {latency: 10ms, jitter: 2ms}", "", "streams"},
+		{"action: bandwidth, bandwidth: {rate: 1mbps, limit: 100, buffer: 10000}", "", "streams"},
+		{"action: loss, loss: {loss: \"1\"}", "", "packets"},
+		{"action: duplicate, duplicate: {duplicate: \"1\"}", "", "packets"},
+		{"action: corrupt, corrupt: {corrupt: \"1\"}", "", "packets"},
+		{"action: netem, delay: {latency: 10ms}", "", "streams"},
+		{"action: netem, delay: {latency: 10ms}, loss: {loss: \"1\"}", "", "packets"},
+		{"action: delay, delay: {latency: 10ms, reorder: {reorder: \"1\", gap: 1, correlation: \"0\"}}", "", "packets"},
+		{"action: partition", "packets", "packets"},
+		{"action: loss, loss: {loss: \"1\"}", "streams", "faults[0].chaos.spec.loss: is what happens to packets, and streams have none\nhint: system.network: packets has packets"},
+		{"action: partition, partitionBehavior: reject", "packets", "faults[0].chaos.spec.partitionBehavior: reject answers connections, and a switch forwards packets only\nhint: system.network: streams does that"},
+	} {
+		text := edit(t, networked(t), "action: partition", tt.spec)
+		if tt.given != "" {
+			text = edit(t, text, "{name: reference}", "{name: reference, network: "+tt.given+"}")
+		}
+		s, err := Parse("f.yaml", []byte(text), Options{})
+		if err != nil {
+			if err.Error() != "f.yaml:13: "+tt.want {
+				t.Errorf("%s:\n got %v\nwant %s", tt.spec, err, tt.want)
+			}
+			continue
+		}
+		if s.System.Network != tt.want {
+			t.Errorf("%s: %q, want %q", tt.spec, s.System.Network, tt.want)
+		}
+		resolved, err := s.Resolved(Facts{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := Parse("scenario.yaml", resolved, Options{}); err != nil || again.System.Network != tt.want {
+			t.Errorf("%s, resolved: %v", tt.spec, err)
+		}
+	}
 }
 
 // A system of one's own can have addresses if it uses them.
 func TestNetworkOfOwnSystem(t *testing.T) {
 	text := strings.Replace(ownScenario, "kind: PodChaos, spec: {action: pod-kill,", "kind: NetworkChaos, spec: {action: partition, duration: 1s,", 1)
-	const missing = "f.yaml:21: faults[0].chaos.kind: NetworkChaos needs ${host} in system.exec.start\nhint: nodes have addresses of their own then, which ${host} stands for"
-	if _, err := Parse("f.yaml", []byte(text), Options{}); err == nil || err.Error() != missing {
+	const missing = "f.yaml:21: faults[0].chaos.kind: NetworkChaos on packets needs ${host} in system.exec.start\nhint: nodes have addresses of their own then, which ${host} stands for"
+	if _, err := Parse("f.yaml", []byte(text), Options{}); err != nil {
+		t.Errorf("one node, on streams: %v", err)
+	}
+	const peers = "f.yaml:21: faults[0].chaos.kind: NetworkChaos needs ${n1.host} in system.exec.start\nhint: ${n1.host} is where the others reach n1, by their proxies; ${self.host} is the node's own such address"
+	if _, err := Parse("f.yaml", []byte(text), Options{Set: []string{"system.nodes=2"}}); err == nil || err.Error() != peers {
+		t.Errorf("got %v, want %s", err, peers)
+	}
+	if _, err := Parse("f.yaml", []byte(strings.Replace(text, "    dir: server", "    dir: server\n    env: {PEERS: \"${n1.host},${n2.host}\"}", 1)), Options{Set: []string{"system.nodes=2"}}); err != nil {
+		t.Errorf("two nodes, on streams: %v", err)
+	}
+	packets := Options{Set: []string{"system.network=packets"}}
+	if _, err := Parse("f.yaml", []byte(text), packets); err == nil || err.Error() != missing {
 		t.Errorf("got %v, want %s", err, missing)
 	}
 	for _, s := range []struct{ old, new string }{
@@ -86,23 +144,23 @@ func TestNetworkOfOwnSystem(t *testing.T) {
 		{"    dir: server", "    dir: server\n    env: {HOST: \"${host}\"}"},
 	} {
 		hosted := strings.Replace(text, s.old, s.new, 1)
-		if _, err := Parse("f.yaml", []byte(hosted), Options{}); err != nil {
+		if _, err := Parse("f.yaml", []byte(hosted), packets); err != nil {
 			t.Errorf("%s: %v", s.new, err)
 		}
-		_, err := Parse("f.yaml", []byte(strings.Replace(hosted, "    dir: server", "    ready_url: http://127.0.0.1:${port}/\n    dir: server", 1)), Options{})
-		if err == nil || !strings.Contains(err.Error(), "NetworkChaos needs ${host} in system.exec.ready_url") {
+		_, err := Parse("f.yaml", []byte(strings.Replace(hosted, "    dir: server", "    ready_url: http://127.0.0.1:${port}/\n    dir: server", 1)), packets)
+		if err == nil || !strings.Contains(err.Error(), "NetworkChaos on packets needs ${host} in system.exec.ready_url") {
 			t.Errorf("%s and a ready_url elsewhere: %v", s.new, err)
 		}
 	}
 }
 
 func TestNetworkNeedsNamespaces(t *testing.T) {
-	s, err := Parse("f.yaml", []byte(networked(t)), Options{})
+	s, err := Parse("f.yaml", []byte(networked(t)), Options{Set: []string{"system.network=packets"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = Run(t.Context(), s, RunOptions{Dir: filepath.Join(t.TempDir(), "run"), Binary: "/bin/false", Tag: "0000"})
-	if err == nil || !strings.HasPrefix(err.Error(), "NetworkChaos needs namespaces of the run's own") {
+	if err == nil || !strings.HasPrefix(err.Error(), "NetworkChaos on packets needs namespaces of the run's own") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -30,6 +30,11 @@ func (l *Links) Confirm(ctx context.Context, paths []Path, e Effect) Evidence {
 	return confirmAll(ctx, l, paths, e)
 }
 
+// Probe is Switch.Probe for a piece of a stream.
+func (l *Links) Probe(ctx context.Context, p Path) (time.Duration, bool, error) {
+	return probeOne(ctx, l, p)
+}
+
 func (l *Links) effects(p Path) ([]Effect, error) {
 	s, err := l.lane(p)
 	if err != nil {

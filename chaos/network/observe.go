@@ -80,11 +80,15 @@ const (
 // monotonic clock of this process; false if it had not arrived when ctx ended,
 // or within a second if ctx has no deadline.
 func (s *Switch) Probe(ctx context.Context, p Path) (time.Duration, bool, error) {
+	return probeOne(ctx, s, p)
+}
+
+func probeOne(ctx context.Context, w wire, p Path) (time.Duration, bool, error) {
 	wait := time.Second
 	if end, ok := ctx.Deadline(); ok {
 		wait = time.Until(end)
 	}
-	r, err := s.probe(ctx, p, round{n: 1, size: probeSize, listen: wait, hasty: true})
+	r, err := w.probe(ctx, p, round{n: 1, size: probeSize, listen: wait, hasty: true})
 	if r == nil {
 		return 0, false, err
 	}
