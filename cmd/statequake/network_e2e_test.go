@@ -41,7 +41,7 @@ faults:
 expect: {lost_acks: 0}
 `
 
-// ownCutOff is the same for a system of one's own, whose clients do not reach it.
+// ownCutOff is a system of one's own, whose clients do not reach it.
 const ownCutOff = `
 name: own-cut-off
 seed: 7
@@ -67,21 +67,31 @@ faults:
 `
 
 // TestNetworkChaos: a partition of nodes, and of clients and nodes, is carried
-// out, seen, healed and survived; without namespaces it is refused.
+// out, seen, healed and survived, on streams also without namespaces; on packets
+// it is refused without them.
 func TestNetworkChaos(t *testing.T) {
 	binary, dir := build(t)
 	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "lossy"), "../../examples/lossy").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	for name, text := range map[string]string{"cut-off": cutOff, "own-cut-off": ownCutOff} {
-		t.Run(name, func(t *testing.T) {
-			file, out := filepath.Join(dir, name+".yaml"), filepath.Join(dir, name)
-			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+	for _, tt := range []struct {
+		name, text string
+		options    []string
+	}{
+		{"streams", cutOff, nil},
+		{"streams-without-namespaces", cutOff, []string{"--no-sandbox"}},
+		{"packets", cutOff, []string{"--set", "system.network=packets"}},
+		{"own-streams", ownCutOff, nil},
+		{"own-packets", ownCutOff, []string{"--set", "system.network=packets"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file, out := filepath.Join(dir, tt.name+".yaml"), filepath.Join(dir, tt.name)
+			if err := os.WriteFile(file, []byte(tt.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			said, err := exec.Command(binary, "run", file, "--out", out).CombinedOutput()
-			if strings.Contains(string(said), "running without namespaces of its own") {
-				if code(err) != exitError || !strings.Contains(string(said), "NetworkChaos needs namespaces") {
+			said, err := exec.Command(binary, append([]string{"run", file, "--out", out}, tt.options...)...).CombinedOutput()
+			if strings.Contains(tt.name, "packets") && strings.Contains(string(said), "running without namespaces of its own") {
+				if code(err) != exitError || !strings.Contains(string(said), "NetworkChaos on packets needs namespaces") {
 					t.Errorf("exit code %d\n%s", code(err), said)
 				}
 				t.Skipf("no namespaces:\n%s", said)
@@ -115,8 +125,8 @@ func TestNetworkChaos(t *testing.T) {
 			gone(t, binary, 5*time.Second)
 		})
 	}
-	said, err := exec.Command(binary, "run", filepath.Join(dir, "cut-off.yaml"), "--no-sandbox", "--out", filepath.Join(dir, "refused")).CombinedOutput()
-	if code(err) != exitError || !strings.Contains(string(said), "NetworkChaos needs namespaces of the run's own") {
+	said, err := exec.Command(binary, "run", filepath.Join(dir, "packets.yaml"), "--no-sandbox", "--set", "system.network=packets", "--out", filepath.Join(dir, "refused")).CombinedOutput()
+	if code(err) != exitError || !strings.Contains(string(said), "NetworkChaos on packets needs namespaces of the run's own") {
 		t.Errorf("without namespaces: exit code %d\n%s", code(err), said)
 	}
 }
