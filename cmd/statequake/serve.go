@@ -32,6 +32,7 @@ var planted = map[string]core.Bugs{
 	"double-apply":       {DoubleApply: true},
 	"dirty-read":         {DirtyRead: true},
 	"no-fsync":           {NoFsync: true},
+	"lease-not-checked":  {LeaseNotChecked: true},
 }
 
 // acks are the contracts of the reference runtime.

@@ -178,7 +178,8 @@ func newNode(cfg Config) (*Node, error) {
 		n.shards = append(n.shards, s)
 	}
 	n.owner = ownership.New(ownership.Config{
-		Name: cfg.Name, Members: slices.Sorted(maps.Keys(cfg.Members)), Shards: cfg.Shards, Unfenced: cfg.Bugs.NoFence,
+		Name: cfg.Name, Members: slices.Sorted(maps.Keys(cfg.Members)), Shards: cfg.Shards,
+		Unfenced: cfg.Bugs.NoFence, Unchecked: cfg.Bugs.LeaseNotChecked,
 	})
 	n.routes.Store(&routes{changed: make(chan struct{})})
 	n.ctx, n.stop = context.WithCancel(context.Background())

@@ -55,6 +55,7 @@ func (n *Node) follow() {
 		cancel()
 		if err != nil {
 			n.log.Debug("look", "err", err)
+			n.step(func(m *ownership.Machine) []ownership.Action { return m.Unanswered(start) })
 		} else {
 			n.step(func(m *ownership.Machine) []ownership.Action {
 				actions := m.Looked(start, n.now(), view)

@@ -21,11 +21,12 @@ const (
 
 // Config of a machine.
 type Config struct {
-	Name     string   // of this node
-	Members  []string // all of the cluster, this node included
-	Shards   int
-	Outwait  time.Duration // Outwait if zero
-	Unfenced bool          // a planted bug: does not notice that it was deposed, waits for nobody
+	Name      string   // of this node
+	Members   []string // all of the cluster, this node included
+	Shards    int
+	Outwait   time.Duration // Outwait if zero
+	Unfenced  bool          // a planted bug: does not notice that it was deposed, waits for nobody
+	Unchecked bool          // a planted bug: a look that was not answered extends the leases
 }
 
 // Verb is what an Action asks for.
@@ -132,6 +133,20 @@ func (m *Machine) Looked(start, now time.Duration, view journal.View) []Action {
 	m.listen(start, view)
 	for i := range m.shards {
 		m.decide(i, now, view.Owners[i])
+	}
+	return m.take()
+}
+
+// Unanswered takes that the store did not answer a look that began at start. That
+// says nothing of who owns what, so there is nothing to do: leases run out.
+func (m *Machine) Unanswered(start time.Duration) []Action {
+	if !m.cfg.Unchecked {
+		return nil
+	}
+	for i, s := range m.shards {
+		if s.phase >= serving {
+			m.do(Action{Do: Confirm, Shard: i, Epoch: s.epoch, Start: start})
+		}
 	}
 	return m.take()
 }

@@ -33,8 +33,8 @@ func TestStories(t *testing.T) {
 			num := func(name string) (v int64) { td.MaybeScanArgs(t, name, &v); return v }
 			shard := int(num("shard"))
 			switch td.Cmd {
-			case "start": // start shards=2: n1 of n1, n2, n3; what is in the store stays
-				m = New(Config{Name: "n1", Members: []string{"n1", "n2", "n3"}, Shards: int(num("shards"))})
+			case "start": // start shards=2 [bug=lease-not-checked]: n1 of n1, n2, n3; what is in the store stays
+				m = New(Config{Name: "n1", Members: []string{"n1", "n2", "n3"}, Shards: int(num("shards")), Unchecked: str("bug") == "lease-not-checked"})
 			case "own": // own shard=0 node=n2 revision=5 [next=n1: released]: in the store
 				view.Owners[shard] = journal.Owner{Node: str("node"), Revision: num("revision"), Released: td.HasArg("next"), Next: str("next")}
 			case "look": // look for=1s beating=n1,n2 [confirms]: each 100 ms
@@ -56,6 +56,8 @@ func TestStories(t *testing.T) {
 					t.Fatal(err)
 				}
 				now += d
+			case "unanswered": // unanswered [confirms]: a look that began 400 ms ago
+				tell(m.Unanswered(now - 400*time.Millisecond))
 			case "claimed": // claimed shard=0 epoch=7, 0 if lost
 				claimed = now
 				tell(m.Claimed(claimed, now, shard, num("epoch")))

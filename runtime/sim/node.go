@@ -76,7 +76,8 @@ func (n *node) after(d time.Duration, run func()) {
 func (n *node) start() {
 	n.up, n.leaving, n.base = true, false, n.w.now
 	n.owner = ownership.New(ownership.Config{
-		Name: n.name, Members: n.w.names, Shards: n.w.shards, Outwait: n.w.cfg.Outwait, Unfenced: n.w.cfg.Bugs.NoFence,
+		Name: n.name, Members: n.w.names, Shards: n.w.shards, Outwait: n.w.cfg.Outwait,
+		Unfenced: n.w.cfg.Bugs.NoFence, Unchecked: n.w.cfg.Bugs.LeaseNotChecked,
 	})
 	n.shards = nil
 	for i := range n.w.shards {
@@ -182,6 +183,8 @@ func (n *node) look() {
 			n.routes = view
 			n.act(actions)
 			n.reroute()
+		} else {
+			n.act(n.owner.Unanswered(start))
 		}
 		n.looking = false
 		pause := ownership.ConfirmEvery - (n.clock() - start)

@@ -16,6 +16,7 @@ var bugs = map[string]func(*Config){
 	"no-fence":           func(c *Config) { c.Bugs = core.Bugs{NoFence: true} },
 	"double-apply":       func(c *Config) { c.Bugs = core.Bugs{DoubleApply: true} },
 	"dirty-read":         func(c *Config) { c.Bugs = core.Bugs{DirtyRead: true} },
+	"lease-not-checked":  func(c *Config) { c.Bugs = core.Bugs{LeaseNotChecked: true} },
 	"no-wait":            func(c *Config) { c.Outwait = time.Millisecond },
 	"no-drift":           func(c *Config) { c.Outwait = ownership.Lease },
 	"keep-doubt":         func(c *Config) { c.KeepDoubt = true },

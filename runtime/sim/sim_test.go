@@ -58,6 +58,7 @@ func TestPlanted(t *testing.T) {
 		{"no-fence", false, 20}, {"no-fence", true, 100},
 		{"double-apply", false, 20}, {"double-apply", true, 100},
 		{"dirty-read", false, 300}, {"dirty-read", true, 300},
+		{"lease-not-checked", false, 100}, {"lease-not-checked", true, 400},
 		{"no-wait", false, 100},
 		{"keep-doubt", false, 600},
 	} {
