@@ -143,8 +143,10 @@ func (m *Machine) Unanswered(start time.Duration) []Action {
 	if !m.cfg.Unchecked {
 		return nil
 	}
-	for i, s := range m.shards {
-		if s.phase >= serving {
+	for i := range m.shards {
+		// Who was away for longer has been paused, which is another hazard.
+		if s := &m.shards[i]; s.phase >= serving && start-s.confirmed < SilenceLimit {
+			s.confirmed = start
 			m.do(Action{Do: Confirm, Shard: i, Epoch: s.epoch, Start: start})
 		}
 	}
