@@ -18,6 +18,14 @@ const (
 	SlowFactor = 10                     // times the p99 before the first fault
 )
 
+// When the system as a whole counts as slow. If the p99 before the first fault was
+// high, as on a busy machine, no single operation of a general slow-down need be.
+const (
+	PaceWindow = time.Second // before and after an operation
+	PaceFactor = 10          // times the p50 before the first fault
+	PaceOps    = 10          // answered ok, of fewer nothing is said
+)
+
 // When the system counts as steady again.
 const (
 	SteadyWindow  = time.Second            // length of one window
@@ -45,7 +53,11 @@ const MaxGap = 250 * time.Millisecond
 // is not ok, or if it was answered ok more than max(SlowFloor, SlowFactor x p99)
 // after it was sent. That p99 is over the ok operations of the load, or of the
 // probes for a probe, from sent to returned, that were sent after the warmup and
-// returned before the first fault of the run was requested.
+// returned before the first fault of the run was requested. An operation of load
+// or probes that took more than max(SlowFloor, PaceFactor x p50), with the p50 of
+// the same operations, is bad also if so did more than half of those of its phase,
+// at least PaceOps, that were answered ok and sent in [t, t + PaceWindow) or in
+// (t - PaceWindow, t], t being when it was sent.
 //
 // An affected key is one whose last operation before the fault was executed by
 // a target, or that has a bad operation in the fault's traffic.
@@ -149,7 +161,7 @@ type measurement struct {
 	byKey map[key][]*history.Op // sent operations of all phases, by sent
 	loads []*history.Op         // load operations, by scheduled
 
-	slowLoad, slowProbe time.Duration // beyond it an ok operation is bad
+	load, probe pace // warmup is judged by the pace of the load
 
 	// Before the first fault; baseOK is 0 if nothing was measured.
 	baseOK  float64 // share of scheduled load operations answered ok
@@ -164,7 +176,7 @@ func newMeasurement(r Run) *measurement {
 			before = min(before, *start)
 		}
 	}
-	var latencies, service, probes []time.Duration
+	var latencies []time.Duration
 	var scheduled int
 	for i := range r.Ops {
 		op := &r.Ops[i]
@@ -182,21 +194,12 @@ func newMeasurement(r Run) *measurement {
 		}
 		k := key{op.Entity, op.Key}
 		m.byKey[k] = append(m.byKey[k], op)
-		if op.Outcome != history.OK || op.Sent < r.Load.From || op.Returned >= before {
-			continue
-		}
-		switch op.Phase {
-		case history.Load:
-			service = append(service, op.Returned-op.Sent)
-		case history.Probe:
-			probes = append(probes, op.Returned-op.Sent)
-		}
 	}
 	for _, ops := range m.byKey {
 		slices.SortStableFunc(ops, func(a, b *history.Op) int { return cmp.Compare(a.Sent, b.Sent) })
 	}
 	slices.SortStableFunc(m.loads, func(a, b *history.Op) int { return cmp.Compare(a.Scheduled, b.Scheduled) })
-	m.slowLoad, m.slowProbe = slowBound(service), slowBound(probes)
+	m.load, m.probe = newPace(r, history.Load, before), newPace(r, history.Probe, before)
 	if len(latencies) > 0 {
 		m.baseOK = float64(len(latencies)) / float64(scheduled)
 		m.baseP99 = percentile(latencies, 99)
@@ -204,12 +207,56 @@ func newMeasurement(r Run) *measurement {
 	return m
 }
 
-// slowBound is how long an operation may take before it is bad.
-func slowBound(before []time.Duration) time.Duration {
-	if len(before) == 0 {
-		return SlowFloor
+// pace is how fast the ok operations of one phase are answered, from sent to
+// returned.
+type pace struct {
+	alone    time.Duration   // beyond it an operation is bad, whatever the others do
+	together time.Duration   // beyond it an operation is bad if most others are, too
+	sent     []time.Duration // of all, in order
+	slow     []int           // how many of the first i took longer than together
+}
+
+// newPace measures the operations of a phase. What is usual is told by those that
+// returned before the first fault was requested.
+func newPace(r Run, phase history.Phase, before time.Duration) pace {
+	var ops []*history.Op
+	var usual []time.Duration
+	for i := range r.Ops {
+		op := &r.Ops[i]
+		if op.Phase != phase || op.Outcome != history.OK {
+			continue
+		}
+		ops = append(ops, op)
+		if op.Sent >= r.Load.From && op.Returned < before {
+			usual = append(usual, op.Returned-op.Sent)
+		}
 	}
-	return max(SlowFloor, SlowFactor*percentile(before, 99))
+	p := pace{alone: SlowFloor, together: SlowFloor, slow: []int{0}}
+	if len(usual) > 0 {
+		p.alone = max(SlowFloor, SlowFactor*percentile(usual, 99))
+		p.together = max(SlowFloor, PaceFactor*percentile(usual, 50))
+	}
+	slices.SortFunc(ops, func(a, b *history.Op) int { return cmp.Compare(a.Sent, b.Sent) })
+	for i, op := range ops {
+		p.sent = append(p.sent, op.Sent)
+		p.slow = append(p.slow, p.slow[i])
+		if op.Returned-op.Sent > p.together {
+			p.slow[i+1]++
+		}
+	}
+	return p
+}
+
+// bad tells whether an ok operation that took so long is bad.
+func (p *pace) bad(sent, took time.Duration) bool {
+	return took > p.alone || took > p.together && (p.slowIn(sent, sent+PaceWindow) || p.slowIn(sent-PaceWindow+1, sent+1))
+}
+
+// slowIn tells whether more than half of what was sent in [from, to) was slow.
+func (p *pace) slowIn(from, to time.Duration) bool {
+	i, _ := slices.BinarySearch(p.sent, from)
+	j, _ := slices.BinarySearch(p.sent, to)
+	return j-i >= PaceOps && 2*(p.slow[j]-p.slow[i]) > j-i
 }
 
 // start is when a fault may have begun to act.
@@ -225,11 +272,11 @@ func traffic(op *history.Op) bool {
 }
 
 func (m *measurement) bad(op *history.Op) bool {
-	bound := m.slowLoad
+	p := &m.load
 	if op.Phase == history.Probe {
-		bound = m.slowProbe
+		p = &m.probe
 	}
-	return op.Outcome != history.OK || op.Returned-op.Sent > bound
+	return op.Outcome != history.OK || p.bad(op.Sent, op.Returned-op.Sent)
 }
 
 // span is when the traffic of fault i was sent.

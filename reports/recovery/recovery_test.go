@@ -38,6 +38,20 @@ func during(from, to int, bad reply) reply {
 
 func failing(sent int) (history.Outcome, int) { return history.Fail, 2 }
 
+// tailed answers every nth of those sent in [from, to) after 450 ms, and one in 50
+// of the others after 60 ms.
+func tailed(from, to, nth int) reply {
+	return func(sent int) (history.Outcome, int) {
+		switch {
+		case from <= sent && sent < to && sent/10%nth == 0:
+			return history.OK, 450
+		case sent/10%50 == 0:
+			return history.OK, 60
+		}
+		return fast(sent)
+	}
+}
+
 // heldUntil answers everything at one instant.
 func heldUntil(at int) reply {
 	return func(sent int) (history.Outcome, int) { return history.OK, at - sent }
@@ -297,6 +311,36 @@ func TestMeasure(t *testing.T) {
 			s.send(history.Load, "c", "n2", 10000, 10010, 10, func(int) (history.Outcome, int) { return history.OK, 401 })
 			s.fault("kill", "n2", 10000, 11000)
 		}, []string{"impact 0 first_ok 15 outage 401/401 n 1 sparse 0 steady 100 deficit 0 lost 0 rpo 0 dead 0 affected 2 window 9996-11000"}},
+
+		// One in 50 takes 60 ms before, so 600 ms are fine for one. But all that is
+		// sent from 10.000 to 13.000 takes 450 ms, and it is 5 usually.
+		{"everything is slow", func(s *story) {
+			s.send(history.Load, "a", "n1", 0, 30000, 10, tailed(10000, 13000, 1))
+			s.send(history.Load, "b", "n2", 0, 30000, 10, tailed(10000, 13000, 1))
+			s.fault("partition", "n2", 10000, 13000)
+		}, []string{"impact 0 first_ok 460 outage 450/450 n 2 sparse 0 steady 3000 deficit 0 lost 0 rpo 0 dead 0 affected 2 window 9996-13000"}},
+
+		// Every second one is not more than half.
+		{"half is slow", func(s *story) {
+			s.send(history.Load, "b", "n2", 0, 30000, 10, tailed(10000, 13000, 2))
+			s.fault("partition", "n2", 10000, 13000)
+		}, []string{"impact - first_ok - outage 0/0 n 0 sparse 0 steady 3000 deficit 0 lost 0 rpo 0 dead 0 affected 1 window 9996-13000"}},
+
+		// A few operations in a second are no pace.
+		{"few are slow", func(s *story) {
+			s.send(history.Load, "b", "n2", 0, 10000, 10, tailed(0, 0, 1))
+			s.send(history.Load, "b", "n2", 10000, 13000, 200, tailed(10000, 13000, 1))
+			s.send(history.Load, "b", "n2", 13000, 30000, 10, tailed(0, 0, 1))
+			s.fault("partition", "n2", 10000, 13000)
+		}, []string{"impact - first_ok - outage 0/0 n 0 sparse 0 steady 2900 deficit 0 lost 0 rpo 0 dead 0 affected 1 window 9996-13000"}},
+
+		// The load is too thin to tell; the probes do.
+		{"probes are slow", func(s *story) {
+			s.send(history.Load, "a", "n1", 0, 30000, 500, fast)
+			s.send(history.Probe, "{probe-1}.1", "n2", 0, 30000, 20, tailed(10000, 11000, 1))
+			s.send(history.Probe, "{probe-2}.1", "n1", 0, 30000, 20, tailed(10000, 11000, 1))
+			s.fault("partition", "n2", 10000, 11000)
+		}, []string{"impact 0 first_ok 470 outage 450/450 n 2 sparse 0 steady 0 deficit 0 lost 0 rpo 0 dead 0 affected 2 window 9996-11000"}},
 
 		{"after the load", func(s *story) {
 			s.send(history.Load, "b", "n2", 0, 30000, 10, fast)
