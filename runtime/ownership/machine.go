@@ -144,8 +144,8 @@ func (m *Machine) Unanswered(start time.Duration) []Action {
 		return nil
 	}
 	for i := range m.shards {
-		// Who was away for longer has been paused, which is another hazard.
-		if s := &m.shards[i]; s.phase >= serving && start-s.confirmed < SilenceLimit {
+		// Who was away for longer than a takeover takes was paused: another hazard.
+		if s := &m.shards[i]; s.phase >= serving && start-s.confirmed < SilenceLimit+Outwait {
 			s.confirmed = start
 			m.do(Action{Do: Confirm, Shard: i, Epoch: s.epoch, Start: start})
 		}
