@@ -52,11 +52,14 @@ type Verdict struct {
 			Kind string `json:"kind"`
 		} `json:"violations"`
 	} `json:"checks"`
-	Faults       []Fault `json:"faults"`
-	Expectations []struct {
-		Name string `json:"name"`
-		Met  bool   `json:"met"`
-	} `json:"expectations"`
+	Faults       []Fault       `json:"faults"`
+	Expectations []Expectation `json:"expectations"`
+}
+
+// Expectation is one in verdict.json.
+type Expectation struct {
+	Name string `json:"name"`
+	Met  bool   `json:"met"`
 }
 
 // Fault is one fault in verdict.json. Instants are on the run clock, nil if
