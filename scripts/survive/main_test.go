@@ -127,7 +127,7 @@ func TestSurvival(t *testing.T) {
 		want                 string // in the output
 	}{
 		{"all pass", "one-way", "0", `{"verdict":"pass","lost_acks":0,"faults":[{"recovery":{"outage_ns":{"max":4000000000}}}]}`, 0,
-			"one-way       NetworkChaos partition to  3     0        0          0                    0          2.00 s          4.00 s"},
+			"one-way       NetworkChaos partition to  3     0        0          0                    0          2.00 s         4.00 s"},
 		{"violation", "one-way", "0", `{"verdict":"violation","lost_acks":2,"checks":[{"violations":[{"kind":"lost"},{"kind":"lost"}]}]}`, 1, "violation: lost, 2 acknowledged writes lost"},
 		{"unknown", "one-way", "0", `{"verdict":"unknown","reasons":["The load generator did not get to run for 404ms (limit 250ms).","The load generator'"'"'s send lag p99 was 1s (limit 10ms)."]}`, 2,
 			"unknown in 1 runs: the load generator was starved\n"},
