@@ -7,8 +7,8 @@
 //	go run ./scripts/survive -n 20 -parallel 2
 //	go run ./scripts/survive -n 3 one-way memory-power-loss
 //
-// Of scenarios whose faults are of the same kinds one is run, unless they are
-// named or -all is given. Each is shortened: the first fault comes earlier, and
+// A scenario whose faults are of kinds that another one has, too, is left out,
+// unless it is named or -all is given. Each is shortened: the first fault comes earlier, and
 // the load ends some time after the last.
 //
 // It exits 0 if every run passed and what can be lost was, 1 if a run found a
@@ -44,7 +44,7 @@ func main() {
 	var c survival
 	flag.IntVar(&c.n, "n", 20, "runs of each scenario")
 	flag.IntVar(&c.parallel, "parallel", 2, "runs at a time")
-	flag.BoolVar(&c.all, "all", false, "also scenarios whose faults are of the same kinds as those of another")
+	flag.BoolVar(&c.all, "all", false, "also scenarios whose faults are of kinds that another one has, too")
 	flag.BoolVar(&c.whole, "whole", false, "do not shorten them")
 	flag.StringVar(&c.binary, "bin", "bin/statequake", "the program")
 	flag.StringVar(&c.dir, "runs", "runs/survive", "folder for run directories")
@@ -129,7 +129,6 @@ func (c survival) plan(names []string) ([]*tally, error) {
 	}
 	var plan []*tally
 	var have []string
-	same := map[string]bool{}
 	for _, info := range scenarios.Bundled() {
 		s := info.Scenario
 		if s.System.Bug != "" || len(s.Faults) == 0 {
@@ -139,11 +138,6 @@ func (c survival) plan(names []string) ([]*tally, error) {
 		if len(names) > 0 && !slices.Contains(names, info.Name) {
 			continue
 		}
-		key := signature(s)
-		if len(names) == 0 && !c.all && same[key] {
-			continue
-		}
-		same[key] = true
 		t := &tally{Info: info, verdicts: map[string]int{}, causes: map[string]int{}}
 		if !c.whole {
 			t.set = shorten(s)
@@ -155,17 +149,37 @@ func (c survival) plan(names []string) ([]*tally, error) {
 			return nil, fmt.Errorf("unknown scenario %q; have %s", name, strings.Join(have, ", "))
 		}
 	}
+	if len(names) == 0 && !c.all {
+		plan = withoutCovered(plan)
+	}
 	return plan, nil
 }
 
-// signature is the contract and the kinds of the faults of a scenario, each
-// once.
-func signature(s *scenarios.Scenario) string {
+// withoutCovered leaves out scenarios that have no kind of fault that another
+// one with the same contract does not have.
+func withoutCovered(plan []*tally) []*tally {
+	covers := func(a, b *scenarios.Scenario) bool {
+		return a.System.Ack == b.System.Ack && !slices.ContainsFunc(kindsOf(b), func(kind string) bool { return !slices.Contains(kindsOf(a), kind) })
+	}
+	var kept []*tally
+	for i, t := range plan {
+		if !slices.ContainsFunc(plan[:i], func(other *tally) bool { return covers(other.Scenario, t.Scenario) }) &&
+			!slices.ContainsFunc(plan[i+1:], func(other *tally) bool {
+				return covers(other.Scenario, t.Scenario) && !covers(t.Scenario, other.Scenario)
+			}) {
+			kept = append(kept, t)
+		}
+	}
+	return kept
+}
+
+// kindsOf are the kinds of the faults of a scenario, each once, by name.
+func kindsOf(s *scenarios.Scenario) []string {
 	kinds := map[string]bool{}
 	for _, f := range s.Faults {
 		kinds[kindOf(f)] = true
 	}
-	return strings.Join(append([]string{s.System.Ack}, slices.Sorted(maps.Keys(kinds))...), ", ")
+	return slices.Sorted(maps.Keys(kinds))
 }
 
 // kindOf is what a fault does, without to whom and for how long.
@@ -201,7 +215,8 @@ func kindOf(f scenarios.Fault) string {
 const (
 	warmup = time.Second
 	first  = 2 * time.Second         // when its first fault starts, or earlier
-	after  = 3500 * time.Millisecond // load after its last fault is over
+	after  = 2500 * time.Millisecond // load after its last fault is over
+	brief  = time.Second             // what a fault without a duration counts as
 )
 
 // shorten returns what to set so that the faults come earlier and the load ends
@@ -226,7 +241,7 @@ func shorten(s *scenarios.Scenario) []string {
 	end := time.Duration(0)
 	for _, f := range s.Faults {
 		if at, ok := begins[f.Name]; ok {
-			end = max(end, at+f.Plan.Duration-shift)
+			end = max(end, at+cmp.Or(f.Plan.Duration, brief)-shift)
 			if shift > 0 {
 				set = append(set, fmt.Sprintf("faults.%s.at=%v", f.Name, at-shift))
 			}
@@ -345,7 +360,7 @@ func (c survival) report(plan []*tally, took time.Duration, out io.Writer) (int,
 		left += t.left
 		passed += t.verdicts["pass"]
 		violations += t.verdicts["violation"]
-		faults := strings.TrimPrefix(signature(t.Scenario), t.Scenario.System.Ack+", ")
+		faults := strings.Join(kindsOf(t.Scenario), ", ")
 		row := []string{t.Name, faults, fmt.Sprint(t.verdicts["pass"]), fmt.Sprint(t.verdicts["unknown"]), fmt.Sprint(t.verdicts["violation"])}
 		slices.Sort(t.lost)
 		if t.Scenario.System.Ack == "memory" {
