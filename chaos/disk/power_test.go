@@ -37,11 +37,11 @@ func appendLines(args []string) {
 }
 
 // times is how often a loss of power is repeated: as often as
-// STATEQUAKE_TIMES says, or less.
-func times(t *testing.T) int {
+// STATEQUAKE_TIMES says, else usually.
+func times(t *testing.T, usually int) int {
 	text := os.Getenv("STATEQUAKE_TIMES")
 	if text == "" {
-		return 10
+		return usually
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
@@ -54,7 +54,7 @@ func times(t *testing.T) int {
 // another one.
 func TestAck(t *testing.T) {
 	for _, when := range []string{"before", "after"} {
-		lost, n := 0, times(t)
+		lost, n := 0, times(t, 10)
 		for i := range n {
 			line := 1 + i%17
 			f := newFixture(t, Options{PowerLoss: true})
@@ -129,7 +129,7 @@ func TestRename(t *testing.T) {
 		{true, "nothing", "old"}, {true, "file", "old"}, {true, "dir", "new"},
 		{false, "nothing", "old"}, {false, "file", "new"}, {false, "dir", "new"},
 	} {
-		lost, n := 0, times(t)
+		lost, n := 0, times(t, 1)
 		for i := range n {
 			options := Options{PowerLoss: true, Strict: tt.strict}
 			f := newFixture(t, options)
