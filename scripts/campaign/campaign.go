@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,9 +43,15 @@ type Outcome struct {
 	Resumed bool          `json:"-"`
 }
 
+// Failed is the verdict of a run that ended with an error of its own.
+const Failed = "error"
+
+// exitFailed is the program's exit code then.
+const exitFailed = 3
+
 // Verdict is what scripts read from verdict.json.
 type Verdict struct {
-	Verdict  string   `json:"verdict"`
+	Verdict  string   `json:"verdict"` // or Failed
 	Reasons  []string `json:"reasons"`
 	LostAcks *int     `json:"lost_acks"`
 	Checks   []struct {
@@ -82,7 +89,8 @@ type Fault struct {
 	} `json:"recovery"`
 }
 
-// Do makes the run, or takes the one that is there. The error says that the
+// Do makes the run, or takes the one that is there. Of a run that failed the
+// verdict is Failed, with what it said as the reason. The error says that the
 // program could not be run, was interrupted, or gave no verdict.
 func (r Run) Do(ctx context.Context) (Outcome, *Verdict, error) {
 	if r.Resume {
@@ -130,6 +138,9 @@ func (r Run) Do(ctx context.Context) (Outcome, *Verdict, error) {
 		return out, nil, err
 	}
 	v, err := ReadVerdict(r.Dir)
+	if err != nil && out.Code == exitFailed {
+		return out, &Verdict{Verdict: Failed, Reasons: []string{complaint(string(text))}}, nil
+	}
 	if err != nil {
 		return out, nil, fmt.Errorf("exit code %d without a verdict: %w\n%s", out.Code, err, text)
 	}
@@ -138,6 +149,17 @@ func (r Run) Do(ctx context.Context) (Outcome, *Verdict, error) {
 		err = os.WriteFile(r.Dir+".json", record, 0o644)
 	}
 	return out, v, err
+}
+
+// complaint is the error in what the program said, without what follows on it.
+func complaint(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for _, line := range lines {
+		if said, ok := strings.CutPrefix(line, "statequake: "); ok {
+			return said
+		}
+	}
+	return lines[len(lines)-1]
 }
 
 // link gives a program another name, which must be on the same file system as

@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 	}
 	dir := os.Args[len(os.Args)-1]
 	fmt.Println(strings.Join(os.Args[1:], " "))
+	if mode == "failed" {
+		fmt.Println("statequake: run it: no\nhint: do not")
+		os.Exit(exitFailed)
+	}
 	if mode != "broken" {
 		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "verdict.json"), []byte(verdict), 0o644)); err != nil {
 			panic(err)
@@ -112,6 +116,9 @@ func TestDoLeaves(t *testing.T) {
 func TestDoFails(t *testing.T) {
 	if _, _, err := run(t, "broken").Do(t.Context()); err == nil || !strings.Contains(err.Error(), "exit code 2 without a verdict") {
 		t.Errorf("without a verdict: %v", err)
+	}
+	if out, v, err := run(t, "failed").Do(t.Context()); err != nil || out.Code != 3 || v.Verdict != Failed || v.Reasons[0] != "run it: no" {
+		t.Errorf("failed: %+v, %+v, %v", out, v, err)
 	}
 	r := run(t, "sleep")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)

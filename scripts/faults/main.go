@@ -207,6 +207,18 @@ func (j job) count(dir string, outcome campaign.Outcome, v *campaign.Verdict) st
 			note("%s: %s", v.Verdict, reason)
 		}
 	}
+	line := func(confirmed int) string {
+		line := fmt.Sprintf("%-34s %d/%d confirmed, %s, %s left, exit %d, %.0f s", t.title(), confirmed, j.n, v.Verdict,
+			number(len(outcome.Left)), outcome.Code, outcome.Took.Seconds())
+		if outcome.Resumed {
+			line += ", made before"
+		}
+		return line
+	}
+	if v.Verdict == campaign.Failed {
+		t.proofs[history.Inconclusive] += j.n
+		return line(0)
+	}
 	byName := map[string]campaign.Fault{}
 	for _, f := range v.Faults {
 		byName[f.Name] = f
@@ -242,12 +254,7 @@ func (j job) count(dir string, outcome campaign.Outcome, v *campaign.Verdict) st
 			t.overlaps++
 		}
 	}
-	line := fmt.Sprintf("%-34s %d/%d confirmed, %s, %s left, exit %d, %.0f s", t.title(), confirmed, j.n, v.Verdict,
-		number(len(outcome.Left)), outcome.Code, outcome.Took.Seconds())
-	if outcome.Resumed {
-		line += ", made before"
-	}
-	return line
+	return line(confirmed)
 }
 
 // end is when a fault was to end: for one without a duration when it was seen.
@@ -286,7 +293,7 @@ func (t *tally) row() []string {
 		}
 	}
 	var verdicts []string
-	for _, v := range []string{"pass", "unknown", "violation"} {
+	for _, v := range []string{"pass", "unknown", "violation", campaign.Failed} {
 		if n := t.verdicts[v]; n > 0 {
 			verdicts = append(verdicts, fmt.Sprintf("%d %s", n, v))
 		}

@@ -102,6 +102,7 @@ func TestFaults(t *testing.T) {
 		{"not back", "[ $i = 2 ] && recovered=null", "", "DiskFull", false, "5, 2 not back"},
 		{"overlap", "[ $i = 1 ] && recovered=$((t+2000000001))", "", "DiskFull", true, "2         2 pass"},
 		{"violation", "", `verdict=violation violations='{"kind":"lost"}'`, "DiskFull", false, "violations: lost"},
+		{"failed", "", `echo "statequake: it broke"; exit 3`, "DiskFull", false, "error: it broke"},
 		{"unknown", "", `verdict=unknown reasons='"It was slow."'`, "DiskFull", true, "unknown: It was slow."},
 	}
 	for _, tt := range tests {

@@ -51,7 +51,8 @@ var templates = []template{
 
 	{kind: "IOChaos", action: "latency", spec: "volumePath: /data, methods: [fsync], delay: 20ms", duration: 500 * ms, every: 1000 * ms},
 	{kind: "IOChaos", action: "fault", variant: "EIO", spec: "volumePath: /data, methods: [write], errno: 5", duration: 500 * ms, every: 1800 * ms},
-	{kind: "IOChaos", action: "mistake", variant: "read", spec: "volumePath: /data, methods: [read], mistake: {filling: random, maxOccurrences: 1, maxLength: 16}", duration: 500 * ms, every: 1800 * ms},
+	// Of the log, which is summed: a store that trusts a wrong page may write it back.
+	{kind: "IOChaos", action: "mistake", variant: "read", spec: "volumePath: /data, path: '/data/**/*.wal', methods: [read], mistake: {filling: random, maxOccurrences: 1, maxLength: 16}", duration: 500 * ms, every: 1000 * ms},
 	// What is written wrongly stays so: of files that the nodes do not have.
 	{kind: "IOChaos", action: "mistake", variant: "write", spec: `volumePath: /data, path: "/data/*.note", methods: [write], mistake: {filling: zero, maxOccurrences: 1, maxLength: 16}`, duration: 500 * ms, every: 1000 * ms},
 	{kind: "DiskFull", spec: `free: "0"`, duration: 500 * ms, every: 1800 * ms},

@@ -269,7 +269,7 @@ func (t *tally) count(dir string, outcome campaign.Outcome, v *campaign.Verdict)
 		word += ": " + strings.Join(slices.Compact(kinds), ", ")
 		note("%s", word)
 	}
-	if v.Verdict == "unknown" {
+	if v.Verdict == "unknown" || v.Verdict == campaign.Failed {
 		causes := map[string]bool{}
 		for _, reason := range v.Reasons {
 			if cause := causeOf(reason); cause != "" {
@@ -352,8 +352,8 @@ func causeOf(reason string) string {
 
 // report prints the tables and returns the exit code.
 func (c survival) report(plan []*tally, took time.Duration, out io.Writer) (int, error) {
-	durable, memory := [][]string{{"ack: durable", "faults", "pass", "unknown", "violation", "missed expectations", "lost acks", "outage median", "max"}},
-		[][]string{{"ack: memory", "faults", "pass", "unknown", "violation", "lost acks median", "max", "oldest lost median", "max", "window"}}
+	durable, memory := [][]string{{"ack: durable", "faults", "pass", "unknown", "violation", "failed", "missed expectations", "lost acks", "outage median", "max"}},
+		[][]string{{"ack: memory", "faults", "pass", "unknown", "violation", "failed", "lost acks median", "max", "oldest lost median", "max", "window"}}
 	runs, passed, violations, left, nothingLost := 0, 0, 0, 0, false
 	for _, t := range plan {
 		runs += c.n
@@ -361,7 +361,7 @@ func (c survival) report(plan []*tally, took time.Duration, out io.Writer) (int,
 		passed += t.verdicts["pass"]
 		violations += t.verdicts["violation"]
 		faults := strings.Join(kindsOf(t.Scenario), ", ")
-		row := []string{t.Name, faults, fmt.Sprint(t.verdicts["pass"]), fmt.Sprint(t.verdicts["unknown"]), fmt.Sprint(t.verdicts["violation"])}
+		row := []string{t.Name, faults, fmt.Sprint(t.verdicts["pass"]), fmt.Sprint(t.verdicts["unknown"]), fmt.Sprint(t.verdicts["violation"]), fmt.Sprint(t.verdicts[campaign.Failed])}
 		slices.Sort(t.lost)
 		if t.Scenario.System.Ack == "memory" {
 			lost, most := "-", "-"
@@ -414,7 +414,7 @@ func (c survival) report(plan []*tally, took time.Duration, out io.Writer) (int,
 		}
 	}
 	for _, cause := range slices.SortedFunc(maps.Keys(all), func(a, b string) int { return cmp.Or(cmp.Compare(all[b], all[a]), cmp.Compare(a, b)) }) {
-		line := fmt.Sprintf("unknown in %d runs: %s\n", all[cause], cause)
+		line := fmt.Sprintf("unknown or failed in %d runs: %s\n", all[cause], cause)
 		fmt.Fprint(out, line)
 		markdown.WriteString("- " + line)
 	}

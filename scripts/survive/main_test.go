@@ -127,14 +127,14 @@ func TestSurvival(t *testing.T) {
 		want                 string // in the output
 	}{
 		{"all pass", "one-way", "0", `{"verdict":"pass","lost_acks":0,"faults":[{"recovery":{"outage_ns":{"max":4000000000}}}]}`, 0,
-			"one-way       NetworkChaos partition to  3     0        0          0                    0          2.00 s         4.00 s"},
+			"one-way       NetworkChaos partition to  3     0        0          0       0                    0          2.00 s         4.00 s"},
 		{"violation", "one-way", "0", `{"verdict":"violation","lost_acks":2,"checks":[{"violations":[{"kind":"lost"},{"kind":"lost"}]}]}`, 1, "violation: lost, 2 acknowledged writes lost"},
 		{"unknown", "one-way", "0", `{"verdict":"unknown","reasons":["The load generator did not get to run for 404ms (limit 250ms).","The load generator'"'"'s send lag p99 was 1s (limit 10ms)."]}`, 2,
-			"unknown in 1 runs: the load generator was starved\n"},
-		{"unknown for another reason", "one-way", "0", `{"verdict":"unknown","reasons":["Whatever."]}`, 2, "unknown in 1 runs: Whatever.\n"},
-		{"missed", "one-way", "0", `{"verdict":"pass","lost_acks":0,"expectations":[{"name":"x","met":false}]}`, 0, "3     0        0          1  "},
+			"unknown or failed in 1 runs: the load generator was starved\n"},
+		{"unknown for another reason", "one-way", "0", `{"verdict":"unknown","reasons":["Whatever."]}`, 2, "unknown or failed in 1 runs: Whatever.\n"},
+		{"missed", "one-way", "0", `{"verdict":"pass","lost_acks":0,"expectations":[{"name":"x","met":false}]}`, 0, "3     0        0          0       1  "},
 		{"within the window", "memory-power-loss", "5", `{"verdict":"pass","lost_acks":70,"faults":[{"recovery":{"rpo_ns":400000000}}]}`, 0,
-			"3     0        0          5                 70   300 ms              400 ms  500ms"},
+			"3     0        0          0       5                 70   300 ms              400 ms  500ms"},
 		{"beyond the window", "memory-power-loss", "5", `{"verdict":"pass","lost_acks":7,"faults":[{"recovery":{"rpo_ns":600000000}}]}`, 1, "lost what was acknowledged 600ms before"},
 		{"nothing lost", "memory-power-loss", "0", `{"verdict":"pass","lost_acks":0}`, 2, "nothing was lost"},
 	}
