@@ -8,12 +8,19 @@ SHELL := bash
 TOOL := go tool -modfile=tools/go.mod
 
 SCENARIO ?= scenarios/quickstart.yaml
+# Each campaign has a number of its own.
+faults:  N ?= 50
+survive: N ?= 20
+survive: PARALLEL ?= 2
+kills:   N ?= 100
+proofs:  N ?= 50
 N        ?= 10
 FUZZTIME ?= 30s
+PARALLEL ?= 1
 BENCH    ?= .
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e catch sim bench throughput fuzz fmt vet lint imports vuln
+.PHONY: help run test check build e2e catch faults survive kills proofs sim bench throughput fuzz fmt vet lint imports vuln
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +46,19 @@ e2e: build ## the tests that start real clusters and kill real processes
 
 catch: build ## every planted bug N times (10), with the bug and without it
 	go run ./scripts/catch -n $(N) $(BUGS)
+
+faults: build ## every fault N times (50): evidence, delays, what is left; FAULTS=KIND/ACTION for one
+	go run ./scripts/faults -n $(N) -parallel $(PARALLEL) -only "$(FAULTS)" $(ARGS)
+
+survive: build ## every bundled fault N times (20) against ack durable, and losses of power against ack memory
+	go run ./scripts/survive -n $(N) -parallel $(PARALLEL) $(ARGS)
+
+kills: build ## SIGKILL the harness N times (100) in a run full of faults: nothing may be left
+	STATEQUAKE_KILLS=$(N) STATEQUAKE_REQUIRE_NAMESPACES=1 go test -count=1 -timeout 60m -tags e2e -v -run '^TestKilledHarness$$' ./cmd/statequake
+
+proofs: ## N losses of power (50) under small programs, N one-way partitions between two
+	STATEQUAKE_TIMES=$(N) STATEQUAKE_REQUIRE_FUSE=1 STATEQUAKE_REQUIRE_NAMESPACES=1 go test -count=1 -p 1 -timeout 30m -v \
+		-run '^(TestAck|TestRename|TestOneWayBetweenPrograms)$$' ./chaos/disk ./chaos/network
 
 sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 	go run ./runtime/sim/cmd -seeds $(SEEDS)

@@ -44,7 +44,7 @@ var rules = []rule{
 		"a scenario plans and runs; judging is left to reports"},
 	{"cmd", []string{"cmd", "scenarios", "loadgen", "chaos", "fixtures", "runtime", "history", "reports"},
 		"nothing imports scripts"},
-	{"scripts", []string{"scenarios", "history", "reports"},
+	{"scripts", []string{"scripts", "scenarios", "chaos.", "history", "reports", "fixtures/sandbox/leftover"},
 		"scripts drive the program from outside"},
 	{"examples", nil,
 		"an example is a system of somebody who has never seen this code"},

@@ -346,7 +346,7 @@ func TestBundled(t *testing.T) {
 			t.Errorf("%s runs %s of load, more than 35s", info.Name, total)
 		}
 	}
-	want := []string{"approval", "clock-skew", "cpu-stress", "device-twin", "disk-errors", "disk-full", "double-kill", "durable-throughput", "kill-owner", "leaderboard", "ledger", "memory-ack", "memory-throughput", "mixed", "one-way", "partition-owner", "pause-owner", "playback", "pod-failure", "power-loss-all", "power-loss-owner", "quickstart", "rolling-kill", "rolling-restart", "slow-disk", "slow-network", "steady",
+	want := []string{"approval", "clock-skew", "cpu-stress", "deaf-owner", "device-twin", "disk-errors", "disk-full", "double-kill", "durable-throughput", "kill-owner", "leaderboard", "ledger", "memory-ack", "memory-power-loss", "memory-throughput", "mixed", "noisy-network", "one-way", "partition-owner", "pause-owner", "playback", "pod-failure", "power-loss-all", "power-loss-owner", "quickstart", "rolling-kill", "rolling-restart", "slow-disk", "slow-network", "steady", "wrong-reads",
 		"bugs/ack-before-journal", "bugs/dirty-read", "bugs/double-apply", "bugs/lease-not-checked", "bugs/no-fence", "bugs/no-fsync"}
 	if !slices.Equal(names, want) {
 		t.Errorf("bundled %v, want %v", names, want)

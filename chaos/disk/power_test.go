@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,22 +36,36 @@ func appendLines(args []string) {
 	}
 }
 
-// The power is lost between the write and the fsync of the seventh line.
+// times is how often a loss of power is repeated: as often as
+// STATEQUAKE_TIMES says, else usually.
+func times(t *testing.T, usually int) int {
+	text := os.Getenv("STATEQUAKE_TIMES")
+	if text == "" {
+		return usually
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("STATEQUAKE_TIMES=%s: want a number from 1 on", text)
+	}
+	return n
+}
+
+// The power is lost between the write and the fsync of a line, each time
+// another one.
 func TestAck(t *testing.T) {
-	for _, ack := range []struct {
-		when             string
-		acked, surviving int
-	}{{"before", 7, 6}, {"after", 6, 6}} {
-		for seed := range uint64(10) {
+	for _, when := range []string{"before", "after"} {
+		lost, n := 0, times(t, 10)
+		for i := range n {
+			line := 1 + i%17
 			f := newFixture(t, Options{PowerLoss: true})
 			frozen := make(chan struct{})
-			if _, err := f.On(Trigger{Method: "fsync", Path: "log", Nth: 7, Func: func() {
+			if _, err := f.On(Trigger{Method: "fsync", Path: "log", Nth: line, Func: func() {
 				Freeze(f.Disk)
 				close(frozen)
 			}}); err != nil {
 				t.Fatal(err)
 			}
-			c := start(t, "append", f.path("log"), ack.when)
+			c := start(t, "append", f.path("log"), when)
 			<-frozen
 			acked := 0
 			for _, line := range c.rest(t) {
@@ -58,16 +73,29 @@ func TestAck(t *testing.T) {
 					acked++
 				}
 			}
-			f.crash(t, 0, seed)
-			survived := strings.Count(f.stable(t, "log"), "\n")
-			if acked != ack.acked || survived != ack.surviving {
-				t.Errorf("ack %s fsync: %d acknowledged, %d survived; want %d, %d", ack.when, acked, survived, ack.acked, ack.surviving)
+			f.crash(t, 0, uint64(i))
+			survived := 0
+			if line > 1 { // before its first fsync the file has no name
+				survived = strings.Count(f.stable(t, "log"), "\n")
+			} else if _, err := os.Stat(filepath.Join(f.back, "log")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("a file that was never synced is there: %v", err)
+			}
+			want := line
+			if when == "after" {
+				want--
+			}
+			if acked != want || survived != line-1 {
+				t.Errorf("ack %s fsync: %d acknowledged, %d survived; want %d, %d", when, acked, survived, want, line-1)
+			}
+			if acked > survived {
+				lost++
 			}
 			ev := f.PowerEvidence()
 			if ev.Proof != history.Confirmed || !strings.Contains(ev.Detail, "1 pages in 1 files") {
 				t.Errorf("%s: %s", ev.Proof, ev.Detail)
 			}
 		}
+		t.Logf("acknowledged %s fsync: an acknowledged line was lost in %d of %d losses of power", when, lost, n)
 	}
 }
 
@@ -101,25 +129,34 @@ func TestRename(t *testing.T) {
 		{true, "nothing", "old"}, {true, "file", "old"}, {true, "dir", "new"},
 		{false, "nothing", "old"}, {false, "file", "new"}, {false, "dir", "new"},
 	} {
-		options := Options{PowerLoss: true, Strict: tt.strict}
-		f := newFixture(t, options)
-		f.write(t, "name", "old")
-		f.sync(t, "name")
-		f.sync(t, "")
-		c := start(t, "rename", f.mnt, tt.sync)
-		if lines, ok := c.await(t, "done"); !ok {
-			t.Fatal(lines)
+		lost, n := 0, times(t, 1)
+		for i := range n {
+			options := Options{PowerLoss: true, Strict: tt.strict}
+			f := newFixture(t, options)
+			f.write(t, "name", "old")
+			f.sync(t, "name")
+			f.sync(t, "")
+			c := start(t, "rename", f.mnt, tt.sync)
+			if lines, ok := c.await(t, "done"); !ok {
+				t.Fatal(lines)
+			}
+			Freeze(f.Disk)
+			c.kill()
+			f.crash(t, 0, uint64(i))
+			got := f.stable(t, "name")
+			if got != tt.want {
+				t.Errorf("strict %v, fsync of %s: the name holds %q, want %q", tt.strict, tt.sync, got, tt.want)
+			}
+			if got == "old" {
+				lost++
+			}
+			f.mount(t, options) // it can go on
+			if data, err := os.ReadFile(f.path("name")); err != nil || string(data) != tt.want {
+				t.Errorf("after the crash: %q, %v", data, err)
+			}
 		}
-		Freeze(f.Disk)
-		c.kill()
-		f.crash(t, 0, 1)
-		if got := f.stable(t, "name"); got != tt.want {
-			t.Errorf("strict %v, fsync of %s: the name holds %q, want %q", tt.strict, tt.sync, got, tt.want)
-		}
-		f.mount(t, options) // it can go on
-		if data, err := os.ReadFile(f.path("name")); err != nil || string(data) != tt.want {
-			t.Errorf("after the crash: %q, %v", data, err)
-		}
+		t.Logf("%s, after the rename fsync of %s: the rename was lost in %d of %d losses of power",
+			map[bool]string{true: "strict", false: "ext4"}[tt.strict], tt.sync, lost, n)
 	}
 }
 

@@ -45,6 +45,10 @@ func TestMain(m *testing.M) {
 		l, err := net.Listen("tcp", ":"+arg)
 		fmt.Println(addrs, err)
 		http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello\n") }))
+	case "answer": // answers lines at the port in arg
+		answerLines(arg)
+	case "talk": // sends lines to the address in arg
+		talk(arg)
 	case "hold": // opens a switch with a process and waits to be killed
 		s, err := Open([]string{"a", "b"})
 		if err != nil {

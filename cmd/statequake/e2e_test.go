@@ -5,8 +5,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,54 +101,6 @@ func code(err error) int {
 		return failed.ExitCode()
 	}
 	return -1
-}
-
-// TestKilledHarness kills the harness with SIGKILL at 20 random instants:
-// nothing may be left 5 s later, and what was recorded can be judged.
-func TestKilledHarness(t *testing.T) {
-	binary, dir := build(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	var slowest time.Duration
-	codes := map[int]int{}
-	for i := range 20 {
-		out := filepath.Join(dir, fmt.Sprint("run", i))
-		cmd := exec.Command(binary, "run", filepath.Join(dir, "shaky.yaml"), "--out", out)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		instant := time.Duration(random.Int64N(int64(8 * time.Second)))
-		time.Sleep(instant) // the instant is what is being tested
-		victim := cmd.Process.Pid
-		if i%2 == 1 { // not who was started, but the one inside who does the work
-			for _, pid := range running(t, binary) {
-				line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-				if pid > victim && strings.Contains(string(line), "\x00run\x00") {
-					victim = pid
-				}
-			}
-		}
-		if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		slowest = max(slowest, gone(t, binary, 5*time.Second))
-		_ = cmd.Wait()
-		record, err := os.ReadFile(filepath.Join(out, "history.jsonl"))
-		if err != nil {
-			continue // killed before there was anything to judge
-		}
-		want := 2
-		if bytes.Contains(record, []byte(`{"footer":`)) {
-			want = 0 // killed when all was recorded
-		}
-		text, err := exec.Command(binary, "check", out).CombinedOutput()
-		codes[code(err)]++
-		if code(err) != want {
-			t.Errorf("killed after %v: check ended with %d, want %d\n%s", instant, code(err), want, text)
-		}
-	}
-	t.Logf("20 kills: nothing left after at most %v; exit codes of check: %v", slowest, codes)
 }
 
 // TestInterrupt: one SIGINT stops the load and judges what there is; two leave
