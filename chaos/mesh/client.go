@@ -345,7 +345,7 @@ func (w *watched) follow(ctx context.Context) {
 			// It tries again whenever the object changes, but not by itself.
 			none = empty > 0 && w.c.Now()-empty > selectWithin
 		}
-		return none
+		return none || w.late()
 	})
 	w.name()
 	w.proof, w.detail = w.judge(ctx, gone, trouble)
@@ -380,6 +380,14 @@ func (w *watched) injected() bool {
 	return over && len(records) > 0 && !slices.ContainsFunc(records, func(r *v1alpha1.Record) bool { return r.InjectedCount == 0 })
 }
 
+// late says whether the duration, which counts from the creation in whole
+// seconds, was over before anything was injected.
+func (w *watched) late() bool {
+	e := w.status.Experiment
+	return e.DesiredPhase == v1alpha1.StoppedPhase && len(e.Records) > 0 && w.condition(v1alpha1.ConditionAllRecovered) &&
+		!slices.ContainsFunc(e.Records, func(r *v1alpha1.Record) bool { return r.InjectedCount > 0 })
+}
+
 // undone says whether every record was injected and recovered, and notes it.
 // The condition AllRecovered alone also holds before anything was injected.
 func (w *watched) undone() bool {
@@ -388,7 +396,7 @@ func (w *watched) undone() bool {
 		slices.ContainsFunc(records, func(r *v1alpha1.Record) bool { return r.RecoveredCount == 0 || r.Phase != v1alpha1.NotInjected }) {
 		return false
 	}
-	w.back(fmt.Sprintf("the status says that %s recovered", count(len(records), "record")))
+	w.back(fmt.Sprintf("the status says: %d of %d records recovered", len(records), len(records)))
 	return true
 }
 
@@ -456,7 +464,7 @@ func (w *watched) judge(ctx context.Context, gone bool, trouble error) (history.
 	}
 	switch {
 	case w.injected() && w.struck():
-		detail := fmt.Sprintf("the status says that %s of %d were injected", count(len(records), "record"), len(records))
+		detail := fmt.Sprintf("the status says: %d of %d records injected", len(records), len(records))
 		switch {
 		case w.oneShot() && w.pods == nil:
 			detail += "; the pods cannot be read, so nobody else says so"
@@ -472,6 +480,8 @@ func (w *watched) judge(ctx context.Context, gone bool, trouble error) (history.
 		return history.Inconclusive, fmt.Sprintf("the API server does not answer: %v", trouble)
 	case w.injected():
 		return history.Mismatch, "the status says that all records were injected, but a pod that it names still runs as before"
+	case w.late():
+		return history.Mismatch, "its duration was over before anything was injected" + why
 	case len(records) == 0 && why == "" && w.status.Experiment.DesiredPhase == "":
 		return history.Inconclusive, "nobody wrote a status: Chaos Mesh does not run there, or does not watch the namespace"
 	case len(records) == 0:
@@ -490,7 +500,7 @@ func (w *watched) judge(ctx context.Context, gone bool, trouble error) (history.
 			}
 		}
 	}
-	return history.Mismatch, fmt.Sprintf("%d of %s were injected%s", injected, count(len(records), "record"), why)
+	return history.Mismatch, fmt.Sprintf("the status says: %d of %d records injected%s", injected, len(records), why)
 }
 
 // listPods notes the pods of every namespace in which the object may select
@@ -645,11 +655,4 @@ func (w *watched) force(metadata map[string]any, within time.Duration, gone func
 		}
 		return gone()
 	})
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
