@@ -193,6 +193,14 @@ func (w *watched) prepare() error {
 	if w.body.GetNamespace() == "" {
 		return fmt.Errorf("%s: an object of Chaos Mesh is in a namespace, and none is given", w.o.Name)
 	}
+	// Asked first, so that a cluster that cannot be reached is no object whose
+	// creation is in doubt.
+	kind := w.body.GroupVersionKind()
+	if _, err := w.c.api.RESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
+		return fmt.Errorf("the cluster does not know the kind %s\nhint: Chaos Mesh has to be installed there", w.o.Kind)
+	} else if err != nil {
+		return fmt.Errorf("ask the cluster for %s: %w", w.o.Kind, err)
+	}
 	w.mark = rand.Text()
 	annotations := w.body.GetAnnotations()
 	if annotations == nil {
@@ -231,8 +239,6 @@ func (w *watched) create() (maybe bool, err error) {
 	case apierrors.IsAlreadyExists(err):
 		return false, fmt.Errorf("create %s %s: it exists already\nhint: kubectl delete -n %s %s %s removes what an earlier run left", w.o.Kind, w.key(),
 			w.body.GetNamespace(), strings.ToLower(w.o.Kind), w.body.GetName())
-	case meta.IsNoMatchError(err):
-		return false, fmt.Errorf("create %s %s: the cluster does not know the kind\nhint: Chaos Mesh has to be installed there", w.o.Kind, w.key())
 	case errors.As(err, &answer):
 		code := answer.Status().Code
 		maybe = code < 400 || code >= 500

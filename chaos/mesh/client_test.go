@@ -4,14 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chaos-mesh/chaos-mesh/api/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -43,7 +50,11 @@ func inMemory(t *testing.T, funcs interceptor.Funcs) client.Client {
 		}
 		return api.Create(ctx, o, opts...)
 	}
-	return fake.NewClientBuilder().WithScheme(s).WithInterceptorFuncs(funcs).
+	mapper := meta.NewDefaultRESTMapper(nil)
+	for kind := range s.AllKnownTypes() {
+		mapper.Add(kind, meta.RESTScopeNamespace)
+	}
+	return fake.NewClientBuilder().WithScheme(s).WithRESTMapper(mapper).WithInterceptorFuncs(funcs).
 		WithIndex(&corev1.Event{}, "involvedObject.uid", func(o client.Object) []string {
 			return []string{string(o.(*corev1.Event).InvolvedObject.UID)}
 		}).
@@ -98,9 +109,9 @@ func object(t *testing.T, namespace, kind, spec string) *Object {
 const (
 	killAll   = `{"action":"pod-kill","mode":"all","selector":{}}`
 	killNone  = `{"action":"pod-kill","mode":"one","selector":{"labelSelectors":{"statequake.dev/owner-of":"hottest"}}}`
-	failOne   = `{"action":"pod-failure","mode":"one","duration":"3s","selector":{"labelSelectors":{"statequake.dev/node":"n2"}}}`
+	failOne   = `{"action":"pod-failure","mode":"one","duration":"6s","selector":{"labelSelectors":{"statequake.dev/node":"n2"}}}`
 	failLong  = `{"action":"pod-failure","mode":"all","duration":"10m","selector":{}}`
-	partition = `{"action":"partition","mode":"one","duration":"3s","direction":"both","selector":{"labelSelectors":{"statequake.dev/node":"n1"}},
+	partition = `{"action":"partition","mode":"one","duration":"6s","direction":"both","selector":{"labelSelectors":{"statequake.dev/node":"n1"}},
 		"target":{"mode":"all","selector":{"expressionSelectors":[]}}}`
 )
 
@@ -141,12 +152,14 @@ var stories = []struct {
 		events: "requested evidence", proof: history.Mismatch, detail: "1 of 2 records injected: ", targets: "shop-1 shop-2"},
 	{name: "nobody-there", kind: chaos.PodChaos, spec: killAll,
 		events: "requested evidence", proof: history.Inconclusive, detail: "nobody wrote a status"},
-	{name: "late", kind: chaos.PodChaos, spec: strings.Replace(failOne, "3s", "1s", 1), player: &player{slow: true},
+	{name: "late", kind: chaos.PodChaos, spec: strings.Replace(failOne, "6s", "1s", 1), player: &player{slow: true},
 		events: "requested evidence", proof: history.Mismatch, detail: "over before anything was injected", targets: "shop-2"},
-	{name: "stuck", kind: chaos.PodChaos, spec: failOne, player: &player{neverUndo: true},
-		events: "requested injected evidence", proof: history.Confirmed, detail: "may still be in force", targets: "shop-2", cleared: "annotation chaos-mesh.chaos-mesh.org/cleanFinalizer=forced"},
-	{name: "stuck-for-good", kind: chaos.PodChaos, spec: failOne, player: &player{neverUndo: true, deaf: true},
-		events: "requested injected evidence", proof: history.Confirmed, detail: "may still be in force", targets: "shop-2", cleared: "finalizers removed"},
+	{name: "stuck", kind: chaos.PodChaos, spec: failLong, player: &player{neverUndo: true},
+		end:    func(w *recorded) bool { return strings.HasSuffix(w.events(), "injected") },
+		events: "requested injected evidence", proof: history.Confirmed, detail: "may still be in force", targets: "shop-1 shop-2", cleared: "annotation chaos-mesh.chaos-mesh.org/cleanFinalizer=forced"},
+	{name: "stuck-for-good", kind: chaos.PodChaos, spec: failLong, player: &player{neverUndo: true, deaf: true},
+		end:    func(w *recorded) bool { return strings.HasSuffix(w.events(), "injected") },
+		events: "requested injected evidence", proof: history.Confirmed, detail: "may still be in force", targets: "shop-1 shop-2", cleared: "finalizers removed"},
 	{name: "interrupted", kind: chaos.PodChaos, spec: failLong, player: &player{},
 		end:    func(w *recorded) bool { return strings.HasSuffix(w.events(), "injected") },
 		events: "requested injected evidence recovered", proof: history.Confirmed, targets: "shop-1 shop-2"},
@@ -158,59 +171,62 @@ var stories = []struct {
 // live lets the stories happen on an API server. namespace makes one of the
 // name that it is given.
 func live(t *testing.T, api client.Client, namespace func(t *testing.T, name string)) {
+	var all sync.WaitGroup // they wait more than they work, so there may be more than t.Parallel allows
+	defer all.Wait()
 	for _, tt := range stories {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			namespace(t, tt.name)
-			for i, pod := range []string{"shop-1", "shop-2"} {
-				if err := newPod(t.Context(), api, tt.name, pod, map[string]string{chaos.NodeLabel: fmt.Sprintf("n%d", i+1)}); err != nil {
+		all.Go(func() {
+			t.Run(tt.name, func(t *testing.T) {
+				namespace(t, tt.name)
+				for i, pod := range []string{"shop-1", "shop-2"} {
+					if err := newPod(t.Context(), api, tt.name, pod, map[string]string{chaos.NodeLabel: fmt.Sprintf("n%d", i+1)}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if tt.player != nil {
+					p := *tt.player
+					p.t, p.api, p.ns = t, api, tt.name
+					p.play()
+				}
+				w := newRecorded(api)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if tt.end != nil {
+					go func() {
+						for ctx.Err() == nil && !tt.end(w) {
+							time.Sleep(time.Millisecond)
+						}
+						cancel()
+					}()
+				}
+				o := object(t, tt.name, tt.kind, tt.spec)
+				began := time.Now()
+				report, err := w.Inject(ctx, o)
+				if err != nil {
 					t.Fatal(err)
 				}
-			}
-			if tt.player != nil {
-				p := *tt.player
-				p.t, p.api, p.ns = t, api, tt.name
-				p.play()
-			}
-			w := newRecorded(api)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			if tt.end != nil {
-				go func() {
-					for ctx.Err() == nil && !tt.end(w) {
-						time.Sleep(time.Millisecond)
-					}
-					cancel()
-				}()
-			}
-			o := object(t, tt.name, tt.kind, tt.spec)
-			began := time.Now()
-			report, err := w.Inject(ctx, o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if limit := 25 * time.Second; time.Since(began) > limit {
-				t.Errorf("it took %s, more than %s", time.Since(began), limit)
-			}
-			if got := w.events(); got != tt.events {
-				t.Errorf("events %s, want %s", got, tt.events)
-			}
-			if report.Proof != tt.proof || !strings.Contains(report.Detail, tt.detail) {
-				t.Errorf("%s: %s, want %s: ...%s...", report.Proof, report.Detail, tt.proof, tt.detail)
-			}
-			last := w.faults[slices.IndexFunc(w.faults, func(f history.Fault) bool { return f.Event == history.Evidence })]
-			if got := strings.Join(last.Targets, " "); got != tt.targets || last.Proof != tt.proof {
-				t.Errorf("evidence %s of %q, want %s of %q", last.Proof, got, tt.proof, tt.targets)
-			}
-			if report.Cleared != tt.cleared {
-				t.Errorf("cleared by %q, want %q", report.Cleared, tt.cleared)
-			}
-			if tt.told != "" && !slices.ContainsFunc(report.Events, func(e Event) bool { return e.Reason == tt.told }) {
-				t.Errorf("no event %s in %v", tt.told, report.Events)
-			}
-			if left := leftOver(t, api, tt.name); left != "" {
-				t.Errorf("left over: %s", left)
-			}
+				if limit := 25 * time.Second; time.Since(began) > limit {
+					t.Errorf("it took %s, more than %s", time.Since(began), limit)
+				}
+				if got := w.events(); got != tt.events {
+					t.Errorf("events %s, want %s", got, tt.events)
+				}
+				if report.Proof != tt.proof || !strings.Contains(report.Detail, tt.detail) {
+					t.Errorf("%s: %s, want %s: ...%s...", report.Proof, report.Detail, tt.proof, tt.detail)
+				}
+				last := w.faults[slices.IndexFunc(w.faults, func(f history.Fault) bool { return f.Event == history.Evidence })]
+				if got := strings.Join(last.Targets, " "); got != tt.targets || last.Proof != tt.proof {
+					t.Errorf("evidence %s of %q, want %s of %q", last.Proof, got, tt.proof, tt.targets)
+				}
+				if report.Cleared != tt.cleared {
+					t.Errorf("cleared by %q, want %q", report.Cleared, tt.cleared)
+				}
+				if tt.told != "" && !slices.ContainsFunc(report.Events, func(e Event) bool { return e.Reason == tt.told }) {
+					t.Errorf("no event %s in %v", tt.told, report.Events)
+				}
+				if left := leftOver(t, api, tt.name); left != "" {
+					t.Errorf("left over: %s", left)
+				}
+			})
 		})
 	}
 }
@@ -309,5 +325,63 @@ func TestAPIServerGone(t *testing.T) {
 	}
 	if report.Proof != history.Inconclusive || !strings.Contains(report.Detail, "connection refused") {
 		t.Errorf("%s: %s", report.Proof, report.Detail)
+	}
+}
+
+// A cluster without Chaos Mesh is told from one that cannot be reached, and at
+// neither is anything attempted.
+func TestWithoutChaosMesh(t *testing.T) {
+	var posts atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			posts.Add(1)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path {
+		case "/api":
+			io.WriteString(w, `{"kind":"APIVersions","versions":["v1"]}`)
+		case "/apis":
+			io.WriteString(w, `{"kind":"APIGroupList","apiVersion":"v1","groups":[]}`)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "config")
+	config := `
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "` + server.URL + `"}}]
+users: [{name: u, user: {}}]
+contexts: [{name: here, context: {cluster: c, user: u, namespace: shop}}, {name: there, context: {cluster: c, user: u}}]
+current-context: here
+`
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inject := func(contextName, namespace, want string) {
+		t.Helper()
+		c, got, err := Connect(file, contextName)
+		if err != nil || got != namespace {
+			t.Fatalf("context %q: namespace %q, %v, want %q", contextName, got, err, namespace)
+		}
+		w := newRecorded(c.api)
+		if _, err := w.Inject(t.Context(), object(t, namespace, chaos.PodChaos, killAll)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want ...%s...", err, want)
+		}
+		if w.events() != "" || posts.Load() != 0 {
+			t.Errorf("events %q, %d requests that change something", w.events(), posts.Load())
+		}
+	}
+	inject("", "shop", "the cluster does not know the kind PodChaos\nhint: Chaos Mesh has to be installed there")
+	server.Close()
+	inject("there", "default", "connection refused")
+	if _, _, err := Connect(file, "nowhere"); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("unknown context: %v", err)
+	}
+	// The environment is not asked.
+	t.Setenv("KUBECONFIG", file)
+	if _, _, err := Connect(filepath.Join(t.TempDir(), "none"), ""); err == nil {
+		t.Error("no error for a file that is not there")
 	}
 }

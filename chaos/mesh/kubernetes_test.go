@@ -172,7 +172,7 @@ func missing(want, have any) string {
 // What the schemas refuse offline, the API server refuses with the same field
 // and the same reason.
 func TestRefusedAlike(t *testing.T) {
-	namespace(t, "refused")
+	namespace(t, "refused-alike")
 	for _, tt := range []struct{ kind, spec string }{
 		{"PodChaos", `{"action":"pod-explode","mode":"one","selector":{}}`},
 		{"PodChaos", `{"action":"pod-kill","mode":"many","selector":{}}`},
@@ -201,7 +201,7 @@ func TestRefusedAlike(t *testing.T) {
 		for _, e := range offline {
 			want = append(want, e.Field+": "+e.ErrorBody())
 		}
-		_, err = create(t, []byte(fmt.Sprintf(`{"apiVersion":%q,"kind":%q,"metadata":{"name":"refused","namespace":"refused"},"spec":%s}`, version, tt.kind, tt.spec)))
+		_, err = create(t, []byte(fmt.Sprintf(`{"apiVersion":%q,"kind":%q,"metadata":{"name":"refused","namespace":"refused-alike"},"spec":%s}`, version, tt.kind, tt.spec)))
 		var answer apierrors.APIStatus
 		if !errors.As(err, &answer) || !apierrors.IsInvalid(err) {
 			t.Errorf("%s %s: error %v", tt.kind, tt.spec, err)
@@ -232,7 +232,7 @@ func integers(v any) any {
 	return v
 }
 
-// refusedByServer: an object that the server does not take leaves nothing and no
+// An object that the server does not take leaves nothing and no
 // false evidence.
 func TestInvalidOnKubernetes(t *testing.T) {
 	namespace(t, "invalid")

@@ -170,8 +170,8 @@ func (o *Object) selectors(ctx context.Context, at Place) error {
 			o.Notes = append(o.Notes, fmt.Sprintf("%s: %s was looked up: %s.", s.path, was, strings.Join(s.names, ", ")))
 			continue
 		}
-		if o.Namespace != "" && child(selector, "namespaces") == nil {
-			set(selector, "namespaces", &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: []*yaml.Node{text(o.Namespace)}})
+		if at.Namespace != "" && child(selector, "namespaces") == nil {
+			set(selector, "namespaces", &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: []*yaml.Node{text(at.Namespace)}})
 		}
 		for _, l := range s.lookups {
 			what := l.Label + ": " + strings.Join(l.Values, ", ")

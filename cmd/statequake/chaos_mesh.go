@@ -145,7 +145,7 @@ func applyChaos(ctx context.Context, out io.Writer, o meshOptions) error {
 	}
 	for i, object := range objects {
 		if len(object.Unresolved) > 0 {
-			return fmt.Errorf("%s: nobody can look up %s, so nothing would be selected\nhint: --cluster ADDRESS asks a node of the system; --pod NODE=POD names the pods, if only the pod of a node, minority or majority is to be known",
+			return fmt.Errorf("%s: nobody can look up %s, so nothing would be selected\nhint: --cluster ADDRESS asks a node of the system; for minority and majority --pod NODE=POD of all nodes will do",
 				m.Places[i], strings.Join(object.Unresolved, "; "))
 		}
 	}
@@ -299,7 +299,7 @@ func (e *meshEvidence) record(f history.Fault) {
 // keep writes the object of a fault as it was last seen, and what Kubernetes
 // told of it.
 func (e *meshEvidence) keep(name string, report mesh.Report) error {
-	if e.dir == "" {
+	if e.dir == "" || report.Proof == "" {
 		return nil
 	}
 	text, err := json.MarshalIndent(report, "", "  ")
