@@ -20,10 +20,10 @@ PARALLEL ?= 1
 BENCH    ?= .
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e catch faults survive kills proofs sim bench throughput fuzz fmt vet lint imports vuln
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs sim bench throughput fuzz fmt vet lint imports vuln
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## build, run SCENARIO (quickstart) and print the verdict
 	bin/statequake run $(SCENARIO)
@@ -43,6 +43,13 @@ check: fmt vet lint imports ## format, vet, staticcheck and import rules; change
 
 e2e: build ## the tests that start real clusters and kill real processes
 	go test -count=1 -timeout 30m -tags e2e ./...
+
+# The API server takes some minutes to build the first time. etcd is the one that
+# the product embeds.
+e2e-kubernetes: build ## chaos/mesh against a real Kubernetes API server, built from its modules
+	cd tools/kubernetes && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o ../../bin/kubernetes/ k8s.io/kubernetes/cmd/kube-apiserver
+	go build -trimpath -o bin/kubernetes/etcd go.etcd.io/etcd/server/v3
+	go test -count=1 -timeout 30m -tags e2e_kubernetes ./chaos/mesh
 
 catch: build ## every planted bug N times (10), with the bug and without it
 	go run ./scripts/catch -n $(N) $(BUGS)
@@ -88,10 +95,10 @@ fmt:
 	fi
 
 vet:
-	go vet -tags e2e ./...
+	go vet -tags e2e,e2e_kubernetes ./...
 
 lint:
-	$(TOOL) staticcheck -tags e2e ./...
+	$(TOOL) staticcheck -tags e2e,e2e_kubernetes ./...
 
 # Not cached: the test cache does not see that an import has changed.
 imports:

@@ -397,14 +397,7 @@ func (n *Nemesis) targets(ctx context.Context, f *Fault) ([]Node, error) {
 
 // choose returns the nodes that a selector of the fault takes now.
 func (n *Nemesis) choose(ctx context.Context, f *Fault, s *selector) ([]Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, resolveWithin)
-	defer cancel()
-	names, err := s.match(ctx, n.config.Nodes, func(ctx context.Context, label, value string) ([]string, error) {
-		if label == RoleLabel && (value == Minority || value == Majority) {
-			return half(n.config.Nodes, value, n.random(f, "half")), nil
-		}
-		return n.config.Resolve(ctx, label, value)
-	})
+	names, err := n.match(ctx, f, s)
 	if err != nil {
 		return nil, err
 	}
@@ -416,6 +409,19 @@ func (n *Nemesis) choose(ctx context.Context, f *Fault, s *selector) ([]Node, er
 		}
 	}
 	return targets, nil
+}
+
+// match returns the names of the nodes that a selector of the fault matches
+// now, sorted.
+func (n *Nemesis) match(ctx context.Context, f *Fault, s *selector) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolveWithin)
+	defer cancel()
+	return s.match(ctx, n.config.Nodes, func(ctx context.Context, label, value string) ([]string, error) {
+		if label == RoleLabel && (value == Minority || value == Majority) {
+			return half(n.config.Nodes, value, n.random(f, "half")), nil
+		}
+		return n.config.Resolve(ctx, label, value)
+	})
 }
 
 // random is the source of one purpose of a fault: the same whatever else was

@@ -34,15 +34,21 @@ type Options struct {
 // together, one error each, as "file:line: field: problem", some with a second
 // line "hint: ...". The result shares no memory with data.
 func Parse(file string, data []byte, opt Options) (*Scenario, error) {
+	_, s, err := parse(file, data, opt)
+	return s, err
+}
+
+// parse is Parse; the parser knows where everything was written.
+func parse(file string, data []byte, opt Options) (*parser, *Scenario, error) {
 	if len(data) > maxSize {
-		return nil, problem{text: "is larger than 1 MiB"}.format(file)
+		return nil, nil, problem{text: "is larger than 1 MiB"}.format(file)
 	}
 	root, bad := document(data)
 	if bad != nil {
-		return nil, bad.format(file)
+		return nil, nil, bad.format(file)
 	}
 	if root == nil {
-		return nil, problem{text: "is empty", hint: "statequake scenarios lists bundled ones to start from"}.format(file)
+		return nil, nil, problem{text: "is empty", hint: "statequake scenarios lists bundled ones to start from"}.format(file)
 	}
 	p := &parser{origin: map[*yaml.Node]string{}, places: map[string]place{"": {line: 1}}}
 	if root.Kind == yaml.MappingNode {
@@ -55,9 +61,9 @@ func Parse(file string, data []byte, opt Options) (*Scenario, error) {
 	s := p.scenario(file, root, opt)
 	s.Claim = claim(data)
 	if err := join(file, p.problems); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return s, nil
+	return p, s, nil
 }
 
 // claim returns the leading comment that begins with "# Claim:", up to an

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -139,9 +140,14 @@ func printCluster(out io.Writer, c *node.Cluster) error {
 
 // askCluster reads /v1/cluster of a node.
 func askCluster(ctx context.Context, addr string) (*node.Cluster, error) {
+	return askClusterFor(ctx, addr, nil)
+}
+
+// askClusterFor is askCluster, and names the owner of the entity in the query.
+func askClusterFor(ctx context.Context, addr string, entity url.Values) (*node.Cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+strings.TrimPrefix(addr, "http://")+"/v1/cluster", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+strings.TrimPrefix(addr, "http://")+"/v1/cluster?"+entity.Encode(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", addr, err)
 	}
