@@ -57,33 +57,41 @@ func bundledNames() []string {
 // Open parses the scenario in the file nameOrPath or, if there is no such
 // file, the bundled scenario of that name, with or without ".yaml".
 func Open(nameOrPath string, opt Options) (*Scenario, error) {
+	file, data, err := read(nameOrPath)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(file, data, opt)
+}
+
+// read returns the text that Open parses, and the file to name in errors.
+func read(nameOrPath string) (file string, data []byte, err error) {
 	f, err := os.Open(nameOrPath)
 	if err != nil {
-		return openBundled(nameOrPath, err, opt)
+		return readBundled(nameOrPath, err)
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return openBundled(nameOrPath, fmt.Errorf("%s: is a folder, not a scenario", nameOrPath), opt)
+		return readBundled(nameOrPath, fmt.Errorf("%s: is a folder, not a scenario", nameOrPath))
 	}
 	// One byte more than allowed, so that Parse sees that it is too much.
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("read scenario: %w", err)
+	if data, err = io.ReadAll(io.LimitReader(f, maxSize+1)); err != nil {
+		return "", nil, fmt.Errorf("read scenario: %w", err)
 	}
-	return Parse(nameOrPath, data, opt)
+	return nameOrPath, data, nil
 }
 
-// openBundled parses a bundled scenario. noFile says why the name is not that
+// readBundled returns a bundled scenario. noFile says why the name is not that
 // of a file.
-func openBundled(name string, noFile error, opt Options) (*Scenario, error) {
-	data, err := Source(name)
+func readBundled(name string, noFile error) (file string, data []byte, err error) {
+	data, err = Source(name)
 	switch {
 	case err == nil:
-		return Parse(strings.TrimSuffix(name, ".yaml")+".yaml", data, opt)
+		return strings.TrimSuffix(name, ".yaml") + ".yaml", data, nil
 	case errors.Is(noFile, fs.ErrNotExist):
-		return nil, fmt.Errorf("no file %q and %w", name, err)
+		return "", nil, fmt.Errorf("no file %q and %w", name, err)
 	default:
-		return nil, noFile
+		return "", nil, noFile
 	}
 }
 

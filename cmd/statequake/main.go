@@ -44,7 +44,7 @@ error, 4 an expectation was missed or a regression, 5 inconclusive comparison.`,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(runCmd(), checkCmd(), compareCmd(), abCmd(), reportCmd(), exportCmd(), scenariosCmd(), systemsCmd(), serveCmd(), clusterCmd(), versionCmd())
+	root.AddCommand(runCmd(), checkCmd(), compareCmd(), abCmd(), reportCmd(), exportCmd(), scenariosCmd(), systemsCmd(), serveCmd(), clusterCmd(), chaosCmd(), versionCmd())
 	return root
 }
 
