@@ -18,7 +18,7 @@ import (
 )
 
 // stopTime is how long the nodes of a cluster may take to end.
-const stopTime = 5 * time.Second
+const stopTime = 2 * time.Second
 
 func clusterCmd() *cobra.Command {
 	cmd := &cobra.Command{
