@@ -37,7 +37,7 @@ not durable yet, and the age of the oldest of them. What nobody tells is shown
 as -. With --json it is one object, as GET /v1/cluster answers.`,
 		Example: `  statequake cluster show 127.0.0.1:20001
   statequake cluster show /tmp/sq`,
-		Args:    cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addrs, reach, err := clusterAddrs(cmd.Context(), args[0])
 			if err != nil {
