@@ -154,6 +154,20 @@ func TestDeskChecks(t *testing.T) {
 	}
 }
 
+func TestDeskOfURL(t *testing.T) {
+	text := strings.Replace(ownScenario[:strings.Index(ownScenario, "faults:")],
+		"  exec:\n    start: [./my-store, --port, \"${port}\"]\n    dir: server\n", "  url: http://127.0.0.1:9\n", 1)
+	s, err := Parse("f.yaml", []byte(text), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{scenario: s, kinds: always, refuse: func(*chaos.Fault) *hand.Problem { return nil }}
+	_, err = d.take(hand.Order{Name: "a", Chaos: json.RawMessage(`{"kind":"ProcessPause","spec":{"mode":"one","selector":{},"duration":"2s"}}`)})
+	if err == nil || !strings.HasPrefix(err.Error(), "nothing is known of the processes of a system that runs at a url") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A cluster that is held opens what is light, or all; what cannot be had it
 // tells, and goes on.
 func TestOpenHeld(t *testing.T) {

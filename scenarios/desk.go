@@ -91,7 +91,11 @@ func (d *desk) check(o hand.Order) (*chaos.Fault, []hand.Problem) {
 	}
 	var problems []hand.Problem
 	for _, bad := range p.problems {
-		problems = append(problems, hand.Problem{Field: strings.TrimPrefix(strings.TrimPrefix(bad.path, at), "."), Text: bad.text, Hint: bad.hint})
+		field, ok := strings.CutPrefix(bad.path, at)
+		if !ok {
+			field = "" // of the scenario
+		}
+		problems = append(problems, hand.Problem{Field: strings.TrimPrefix(field, "."), Text: bad.text, Hint: bad.hint})
 	}
 	return plan, problems
 }

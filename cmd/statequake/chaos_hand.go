@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -94,82 +93,75 @@ type handSession struct {
 func (s *handSession) inject(ctx context.Context, f scenarios.Fault) (ok bool, err error) {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	var mu sync.Mutex
-	var name string // that it goes by, once it is requested
-
-	over, watched := make(chan struct{}), make(chan struct{})
+	lines, over := make(chan hand.Line), make(chan error, 1)
 	go func() {
-		defer close(watched)
-		var last time.Time
-		for {
-			select {
-			case <-over:
-				return
-			case <-s.signals:
+		over <- s.client.Inject(ctx, hand.Order{Name: f.Name, Chaos: f.Chaos}, func(line hand.Line) { lines <- line })
+	}()
+	var name string // that it goes by, once it is requested
+	var confirmed, recovered bool
+	var failed error
+	var last time.Time
+	for {
+		select {
+		case line := <-lines:
+			switch ev := line.Event; {
+			case line.Note != "":
+				fmt.Fprintf(s.out, "%s: %s\n", f.Name, line.Note)
+			case line.Error != "":
+				failed = errors.New(line.Error)
+			case ev != nil:
+				if name == "" && !s.alone {
+					fmt.Fprintf(s.out, "%s: its trigger does not count by hand\n", f.Name)
+				}
+				name = ev.Name
+				confirmed = confirmed || ev.Event == history.Evidence && ev.Proof == history.Confirmed
+				recovered = recovered || ev.Event == history.Recovered
+				printEvent(s.out, time.Now().Add(ev.At-line.Now), ev, f.Plan.Duration)
 			}
+		case <-s.signals:
 			if time.Since(last) < oneRequest {
 				continue
 			}
 			last = time.Now()
-			mu.Lock()
-			known := name
-			mu.Unlock()
-			if s.stopped || known == "" {
-				s.stopped = true
-				leave() // which heals it, too
-				return
-			}
+			again := s.stopped
 			s.stopped = true
+			if again || name == "" {
+				leave() // which heals it, too
+				continue
+			}
 			fmt.Fprintln(s.out, "healing; again to leave at once")
-			if err := s.client.Heal(ctx, known); err != nil {
-				leave()
-				return
+			// If it cannot be asked, the harness is gone, or the fault is over.
+			go s.client.Heal(ctx, name)
+		case err := <-over:
+			switch {
+			case failed != nil:
+				return false, failed
+			case ctx.Err() != nil && name == "":
+				fmt.Fprintf(s.out, "%s was not injected\n", f.Name)
+				return false, nil
+			case ctx.Err() != nil:
+				fmt.Fprintf(s.out, "%s is healed; nobody waited to see it\n", name)
+				return false, nil
+			case err != nil:
+				return false, err
+			case confirmed && !recovered:
+				fmt.Fprintf(s.out, "%s is over, but its targets were not seen back in time\n", name)
 			}
+			return confirmed && recovered, nil
 		}
-	}()
-
-	var confirmed, recovered bool
-	var harness error
-	err = s.client.Inject(ctx, hand.Order{Name: f.Name, Chaos: f.Chaos}, func(line hand.Line) {
-		switch ev := line.Event; {
-		case line.Note != "":
-			fmt.Fprintf(s.out, "%s: %s\n", f.Name, line.Note)
-		case line.Error != "":
-			harness = errors.New(line.Error)
-		case ev != nil:
-			if ev.Event == history.Requested && !s.alone {
-				fmt.Fprintf(s.out, "%s starts now; its trigger does not count by hand\n", f.Name)
-			}
-			mu.Lock()
-			name = ev.Name
-			mu.Unlock()
-			confirmed = confirmed || ev.Event == history.Evidence && ev.Proof == history.Confirmed
-			recovered = recovered || ev.Event == history.Recovered
-			printEvent(s.out, time.Now().Add(ev.At-line.Now), ev)
-		}
-	})
-	close(over)
-	<-watched
-	switch {
-	case harness != nil:
-		return false, harness
-	case ctx.Err() != nil:
-		fmt.Fprintf(s.out, "%s: left; it is healed, and nobody waited to see it\n", f.Name)
-		return false, nil
-	case err != nil:
-		return false, err
-	case confirmed && !recovered:
-		fmt.Fprintf(s.out, "%s: it is over, but its targets were not seen back in time\n", f.Name)
 	}
-	return confirmed && recovered, nil
 }
 
-// printEvent prints what happened to a fault, as one line.
-func printEvent(out io.Writer, at time.Time, ev *history.Fault) {
+// printEvent prints what happened to a fault that lasts so long, 0 if it has no
+// duration, as one line.
+func printEvent(out io.Writer, at time.Time, ev *history.Fault, lasts time.Duration) {
 	what := ev.Detail
 	switch ev.Event {
 	case history.Requested:
 		what = strings.TrimSpace(ev.Kind+" "+ev.Action) + " on " + targetsOf(ev)
+		if lasts > 0 {
+			what += fmt.Sprintf(" for %s, or until Ctrl-C", lasts)
+		}
 	case history.Injected:
 		what = "seen on " + targetsOf(ev)
 	case history.Evidence:
