@@ -74,9 +74,14 @@ type Config struct {
 type Nemesis struct {
 	config Config
 	lives  map[string]*life // by the name of the fault
+	*activity
+}
 
+// activity is what a Nemesis does at present.
+type activity struct {
 	mu     sync.Mutex
 	active []*injection
+	taken  map[string]bool // names of faults, those by hand too
 }
 
 // injection is a fault in progress.
@@ -90,6 +95,8 @@ type life struct {
 	seen, over         chan struct{} // closed
 	seenOnce, overOnce sync.Once
 }
+
+func newLife() *life { return &life{seen: make(chan struct{}), over: make(chan struct{})} }
 
 func (l *life) isSeen() { l.seenOnce.Do(func() { close(l.seen) }) }
 func (l *life) isOver() { l.overOnce.Do(func() { close(l.over) }) }
@@ -121,9 +128,9 @@ func New(config Config) *Nemesis {
 	maps.Copy(executors, config.Executors)
 	config.Executors = executors
 
-	n := &Nemesis{config: config, lives: map[string]*life{}}
+	n := &Nemesis{config: config, lives: map[string]*life{}, activity: &activity{taken: map[string]bool{}}}
 	for _, f := range config.Faults {
-		n.lives[f.Name] = &life{seen: make(chan struct{}), over: make(chan struct{})}
+		n.lives[f.Name], n.taken[f.Name] = newLife(), true
 	}
 	return n
 }

@@ -83,7 +83,7 @@ const (
 
 // Fault is one event in the life of one fault.
 type Fault struct {
-	Name    string            `json:"name"`              // its name in the scenario, unique there
+	Name    string            `json:"name"`              // its name in the scenario, or by hand; unique in the run
 	Kind    string            `json:"kind"`              // PodChaos, ProcessPause, ...
 	Action  string            `json:"action,omitempty"`  // pod-kill, pod-failure, ...
 	Event   EventKind         `json:"event"`             //

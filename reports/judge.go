@@ -52,6 +52,8 @@ type Verdict struct {
 	dir  string       // the run directory, for the terminal only: what is written does not depend on it
 	run  *history.Run // for the charts and the operations of violations
 	plan string       // the resolved scenario
+
+	byHand []string // names of faults that the scenario does not have
 }
 
 // System is the system under test.
@@ -172,6 +174,7 @@ func judge(dir string, plan *scenario, run *history.Run) (*Verdict, error) {
 		Machine: plan.Machine, Statequake: plan.Resolved.Statequake, Isolation: plan.Resolved.Isolation,
 		dir: dir, run: run, plan: plan.text,
 	}
+	v.byHand = plan.unplanned(combined)
 	e := evaluation{stats: s, faults: faults, lost: -1}
 	if lostKnown {
 		e.lost = len(lost)
@@ -223,6 +226,9 @@ func (v *Verdict) decide(run *history.Run) {
 		case f.Recovered == nil:
 			notes = append(notes, fmt.Sprintf("The fault %s was not seen to end.", f.Name))
 		}
+	}
+	if len(v.byHand) > 0 {
+		notes = append(notes, fmt.Sprintf("Injected by hand, and no part of the scenario that a replay runs: %s.", strings.Join(v.byHand, ", ")))
 	}
 	if v.Load.Generator == stats.Invalid {
 		unknowns = append(unknowns, v.Load.GeneratorReasons...)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"statequake/reports/recovery"
 )
 
 // scenarioFile is the resolved scenario in a run directory.
@@ -103,6 +105,22 @@ func (s *scenario) witnessed() bool {
 	}
 	_, ok := s.System.HTTP.Ops["witness"]
 	return ok
+}
+
+// unplanned are the names of faults that are no part of the scenario: those by
+// hand, but not the ends of nodes by themselves.
+func (s *scenario) unplanned(faults []recovery.Fault) []string {
+	planned := map[string]bool{}
+	for _, f := range s.Faults {
+		planned[f.Name] = true
+	}
+	var names []string
+	for _, f := range faults {
+		if !planned[f.Name] && f.Kind != "OwnExit" {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
 
 // readScenario reads the resolved scenario of a run directory.

@@ -57,34 +57,33 @@ func bundledNames() []string {
 // Open parses the scenario in the file nameOrPath or, if there is no such
 // file, the bundled scenario of that name, with or without ".yaml".
 func Open(nameOrPath string, opt Options) (*Scenario, error) {
-	file, data, err := load(nameOrPath)
+	file, data, err := read(nameOrPath)
 	if err != nil {
 		return nil, err
 	}
 	return Parse(file, data, opt)
 }
 
-// load reads what Open parses; file names it in errors.
-func load(nameOrPath string) (file string, data []byte, err error) {
+// read returns the text that Open parses, and the file to name in errors.
+func read(nameOrPath string) (file string, data []byte, err error) {
 	f, err := os.Open(nameOrPath)
 	if err != nil {
-		return loadBundled(nameOrPath, err)
+		return readBundled(nameOrPath, err)
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return loadBundled(nameOrPath, fmt.Errorf("%s: is a folder, not a scenario", nameOrPath))
+		return readBundled(nameOrPath, fmt.Errorf("%s: is a folder, not a scenario", nameOrPath))
 	}
 	// One byte more than allowed, so that Parse sees that it is too much.
-	data, err = io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
+	if data, err = io.ReadAll(io.LimitReader(f, maxSize+1)); err != nil {
 		return "", nil, fmt.Errorf("read scenario: %w", err)
 	}
 	return nameOrPath, data, nil
 }
 
-// loadBundled reads a bundled scenario. noFile says why the name is not that of
-// a file.
-func loadBundled(name string, noFile error) (file string, data []byte, err error) {
+// readBundled returns a bundled scenario. noFile says why the name is not that
+// of a file.
+func readBundled(name string, noFile error) (file string, data []byte, err error) {
 	data, err = Source(name)
 	switch {
 	case err == nil:

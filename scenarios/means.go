@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"statequake/chaos"
+	"statequake/chaos/hand"
 	"statequake/fixtures"
 	"statequake/loadgen"
 )
@@ -20,6 +21,8 @@ import (
 type mean struct {
 	kinds []string
 	files bool                                               // it watches the nodes' files, for the trigger on
+	free  bool                                               // it takes nothing before a fault comes: every run has it, for faults by hand
+	light bool                                               // it takes no namespaces: every cluster that is held has it
 	open  func(ctx context.Context, r *run) (*opened, error) // before the system starts
 }
 
@@ -28,8 +31,8 @@ type mean struct {
 var means = []mean{
 	{kinds: diskKinds, files: true, open: openDisks},
 	{kinds: []string{chaos.NetworkChaos}, open: openNetwork},
-	{kinds: []string{chaos.StressChaos}, open: openStress},
-	{kinds: []string{chaos.TimeChaos}, open: openClock}, // last: it starts processes by its own hands
+	{kinds: []string{chaos.StressChaos}, free: true, light: true, open: openStress},
+	{kinds: []string{chaos.TimeChaos}, light: true, open: openClock}, // last: it starts processes by its own hands
 }
 
 // starter starts a process; nil is the usual way: where the starter runs, with
@@ -44,16 +47,18 @@ type opened struct {
 	executors map[string]chaos.Executor
 	onFile    func(ctx context.Context, on chaos.OnFile, nodes []chaos.Node) (release func(), err error) // as in chaos.Config
 	excused   func(node string, at time.Duration) bool                                                   // a node that ended by itself then did so by a fault
+	refuse    func(*chaos.Fault) *hand.Problem                                                           // a fault by hand of its kinds that it was not opened for
 	close     func() error                                                                               // when the nodes have ended
 }
 
 // equipment are the means that a run has opened, in their order.
 type equipment []*opened
 
-// openMeans opens the means that the faults of the scenario need.
+// openMeans opens the means that the faults of the scenario need, and the free
+// ones.
 func (r *run) openMeans(ctx context.Context) error {
 	for _, m := range means {
-		if !slices.ContainsFunc(r.scenario.Faults, m.needed) {
+		if !m.free && !slices.ContainsFunc(r.scenario.Faults, m.needed) {
 			continue
 		}
 		o, err := m.open(ctx, r)
@@ -125,6 +130,20 @@ func (e equipment) onFile() func(ctx context.Context, on chaos.OnFile, nodes []c
 // excused tells whether a node that ended by itself did so by a fault.
 func (e equipment) excused(node string, at time.Duration) bool {
 	return slices.ContainsFunc(e, func(o *opened) bool { return o.excused != nil && o.excused(node, at) })
+}
+
+// refuse says why a fault by hand is not possible, though there is a mean for
+// its kind.
+func (e equipment) refuse(f *chaos.Fault) *hand.Problem {
+	for _, o := range e {
+		if o.refuse == nil {
+			continue
+		}
+		if problem := o.refuse(f); problem != nil {
+			return problem
+		}
+	}
+	return nil
 }
 
 // close closes what was opened, the last first.

@@ -12,6 +12,11 @@ import (
 // openClock lets nodes be started with clocks that can be moved. The mean that
 // gives nodes hosts of their own starts them on a thread there.
 func openClock(_ context.Context, r *run) (*opened, error) {
+	if r.held {
+		if err := probeClocks(r.opt.Binary); err != nil {
+			return nil, err
+		}
+	}
 	clocks := &chaos.Clocks{
 		Now:  r.now,
 		Here: slices.ContainsFunc(r.equipment, func(o *opened) bool { return o.net != nil && o.net.Host != nil }),

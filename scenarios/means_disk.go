@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"statequake/chaos"
+	"statequake/chaos/hand"
 	"statequake/fixtures/sandbox"
 )
 
@@ -34,6 +35,7 @@ func openDisks(_ context.Context, r *run) (*opened, error) {
 		Dir: func(node string) string { return filepath.Join(data, node) },
 		Now: r.now, Processes: r.processes,
 	}
+	disks.PowerLoss = r.held
 	for _, f := range r.scenario.Faults {
 		if spec, ok := f.Plan.Spec.(chaos.Power); ok {
 			disks.PowerLoss, disks.Strict = true, spec.Strict
@@ -56,7 +58,18 @@ func openDisks(_ context.Context, r *run) (*opened, error) {
 		executors: map[string]chaos.Executor{},
 		onFile:    disks.OnFile,
 		excused:   disks.Excused,
-		close:     disks.Close,
+		refuse: func(f *chaos.Fault) *hand.Problem {
+			spec, ok := f.Spec.(chaos.Power)
+			switch {
+			case ok && !disks.PowerLoss:
+				return &hand.Problem{Field: "chaos.kind", Text: "PowerLoss takes disks that know what was not synced, and those of this run do not, since its scenario has no PowerLoss",
+					Hint: "statequake cluster up --chaos starts a cluster for faults by hand"}
+			case ok && spec.Strict != disks.Strict:
+				return &hand.Problem{Field: "chaos.spec.directoryEntries", Text: "contradicts the rule of the disks, which is " + map[bool]string{false: "ext4", true: "strict"}[disks.Strict]}
+			}
+			return nil
+		},
+		close: disks.Close,
 	}
 	for _, kind := range diskKinds {
 		o.executors[kind] = disks

@@ -99,6 +99,7 @@ type run struct {
 	opt      RunOptions
 	record   *history.Writer
 	began    time.Time
+	held     bool // a cluster for faults by hand, without a load
 
 	equipment equipment
 	processes *process.Injector // shared by all executors
@@ -246,10 +247,12 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		defer close(injected)
 		faultErr = faults.Run(injecting)
 	}()
+	healByHand := r.takeByHand(faults, start+l.Warmup)
 	result, err := generator.Run(ctx)
 
 	r.enter("recovery", r.now(), recoverLimit)
 	heal()
+	healByHand()
 	<-injected
 	ready, cancel := context.WithTimeout(context.Background(), recoverLimit)
 	readyErr := r.system.Ready(ready)

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,19 +44,10 @@ func readMeshFaults(o meshOptions) (*meshFaults, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(file.Faults) == 0 {
-		return nil, fmt.Errorf("%s: has no faults", o.file)
-	}
 	if o.fault != "" {
-		i := slices.IndexFunc(file.Faults, func(f scenarios.Fault) bool { return f.Name == o.fault })
-		if i < 0 {
-			var names []string
-			for _, f := range file.Faults {
-				names = append(names, f.Name)
-			}
-			return nil, fmt.Errorf("--fault: %s has no fault %q; have %s", o.file, o.fault, strings.Join(names, ", "))
+		if err := file.Only(o.fault); err != nil {
+			return nil, err
 		}
-		file.Faults, file.Places = file.Faults[i:i+1], file.Places[i:i+1]
 	}
 	return &meshFaults{file, o}, nil
 }

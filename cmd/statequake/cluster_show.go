@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"statequake/chaos/hand"
 	"statequake/runtime/node"
 )
 
@@ -25,18 +27,24 @@ const askTime = 5 * time.Second
 func clusterShowCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "show ADDRESS",
+		Use:   "show ADDRESS|DIR",
 		Short: "Print members, shards, owners, epochs and lag",
 		Long: `Print members, shards, owners, epochs and lag.
 
-ADDRESS is that of any node. The others are asked too: each tells what it holds
-and, for the shards that it serves, the lag: the records that were executed and
-are not durable yet, and the age of the oldest of them. What nobody tells is shown as -. With --json it is one
-object, as GET /v1/cluster answers.`,
-		Example: "  statequake cluster show 127.0.0.1:20001",
-		Args:    cobra.ExactArgs(1),
+ADDRESS is that of any node, DIR the directory of a cluster that "statequake
+cluster up" started. The other nodes are asked too: each tells what it holds and,
+for the shards that it serves, the lag: the records that were executed and are
+not durable yet, and the age of the oldest of them. What nobody tells is shown
+as -. With --json it is one object, as GET /v1/cluster answers.`,
+		Example: `  statequake cluster show 127.0.0.1:20001
+  statequake cluster show /tmp/sq`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, silent, err := gatherCluster(cmd.Context(), args[0])
+			addrs, reach, err := clusterAddrs(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			c, silent, err := gatherCluster(cmd.Context(), addrs, reach)
 			if err != nil {
 				return err
 			}
@@ -57,10 +65,40 @@ object, as GET /v1/cluster answers.`,
 	return cmd
 }
 
-// gatherCluster asks the node at addr and then every member that it names.
-// silent says which of them did not answer, and why.
-func gatherCluster(ctx context.Context, addr string) (c *node.Cluster, silent []error, err error) {
-	if c, err = askCluster(ctx, addr); err != nil {
+// clusterAddrs are the addresses to ask first, and where nodes answer whose own
+// address cannot be reached from here. place is an address, or the directory of a
+// harness.
+func clusterAddrs(ctx context.Context, place string) (addrs []string, reach map[string]string, err error) {
+	if info, err := os.Stat(place); err != nil || !info.IsDir() {
+		return []string{place}, nil, nil
+	}
+	client, err := hand.Dial(place)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer client.Close()
+	info, err := client.Info(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	reach = map[string]string{}
+	for _, n := range info.Nodes {
+		reach[n.Addr] = cmp.Or(n.Reach, n.Addr)
+		addrs = append(addrs, reach[n.Addr])
+	}
+	return addrs, reach, nil
+}
+
+// gatherCluster asks the nodes at addrs until one answers, and then every member
+// that it names, at its address or where reach says. silent says which of them
+// did not answer, and why.
+func gatherCluster(ctx context.Context, addrs []string, reach map[string]string) (c *node.Cluster, silent []error, err error) {
+	for _, addr := range addrs {
+		if c, err = askCluster(ctx, addr); err == nil {
+			break
+		}
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	answers := make([]*node.Cluster, len(c.Members))
@@ -69,7 +107,7 @@ func gatherCluster(ctx context.Context, addr string) (c *node.Cluster, silent []
 	for i, m := range c.Members {
 		if m.Node != c.Node {
 			wg.Go(func() {
-				if answers[i], errs[i] = askCluster(ctx, m.Addr); errs[i] != nil {
+				if answers[i], errs[i] = askCluster(ctx, cmp.Or(reach[m.Addr], m.Addr)); errs[i] != nil {
 					errs[i] = fmt.Errorf("%s: %w", m.Node, errs[i])
 				}
 			})
@@ -80,6 +118,10 @@ func gatherCluster(ctx context.Context, addr string) (c *node.Cluster, silent []
 		if a != nil {
 			mergeCluster(c, a)
 		}
+	}
+	for i := range c.Members {
+		m := &c.Members[i]
+		m.Addr = cmp.Or(reach[m.Addr], m.Addr)
 	}
 	return c, slices.DeleteFunc(errs, func(err error) bool { return err == nil }), nil
 }

@@ -64,7 +64,7 @@ func TestClusterShow(t *testing.T) {
 			{Shard: 3, State: "free"},
 		},
 	}
-	c, silent, err := gatherCluster(t.Context(), a)
+	c, silent, err := gatherCluster(t.Context(), []string{"127.0.0.1:1", a}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
