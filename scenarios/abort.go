@@ -31,9 +31,11 @@ type Abort struct {
 	Duration time.Duration // of the whole run, from its start; 0 is no limit
 }
 
+// DefaultDiskFree is the Abort.DiskFree of a scenario that says nothing of it.
+const DefaultDiskFree = 256 << 20
+
 const (
-	defaultWindow   = 5 * time.Second
-	defaultDiskFree = 256 << 20
+	defaultWindow = 5 * time.Second
 
 	// abortEvery is how often the conditions are looked at.
 	abortEvery = 100 * time.Millisecond
@@ -46,7 +48,7 @@ func (p *parser) abort(root object) Abort {
 	o := root.object("abort", "error_rate", "window", "disk_free", "duration")
 	a := Abort{
 		ErrorRate: Percent(o.number("error_rate", "%", 0, 0.1, 100, "50%")),
-		DiskFree:  o.size("disk_free", defaultDiskFree, 0, 1<<50),
+		DiskFree:  o.size("disk_free", DefaultDiskFree, 0, 1<<50),
 		Duration:  o.duration("duration", 0, time.Second, 24*time.Hour),
 	}
 	window := o.duration("window", defaultWindow, time.Second, 10*time.Minute)

@@ -16,6 +16,7 @@ import (
 // nodes' processes.
 type mean struct {
 	kinds []string
+	needs []Need
 	files bool                                               // it watches the nodes' files, for the trigger on
 	open  func(ctx context.Context, r *run) (*opened, error) // before the system starts
 }
@@ -23,10 +24,10 @@ type mean struct {
 // means are those of this build, which must be in chaos.Local, too. In this
 // order they wrap how a node's process is started, the first outermost.
 var means = []mean{
-	{kinds: diskKinds, files: true, open: openDisks},
-	{kinds: []string{chaos.NetworkChaos}, open: openNetwork},
-	{kinds: []string{chaos.StressChaos}, open: openStress},
-	{kinds: []string{chaos.TimeChaos}, open: openClock}, // last: it starts processes by its own hands
+	{kinds: diskKinds, needs: []Need{NeedNamespaces, NeedFUSE}, files: true, open: openDisks},
+	{kinds: []string{chaos.NetworkChaos}, needs: []Need{NeedNamespaces, NeedNetwork}, open: openNetwork},
+	{kinds: []string{chaos.StressChaos}, needs: []Need{NeedStress}, open: openStress},
+	{kinds: []string{chaos.TimeChaos}, needs: []Need{NeedClocks}, open: openClock}, // last: it starts processes by its own hands
 }
 
 // starter starts a process; nil is the usual way: where the starter runs, with
