@@ -65,7 +65,7 @@ func TestDoctorWithoutNamespaces(t *testing.T) {
 		if slices.Contains(row.Scenarios, name) {
 			t.Errorf("%s is said to be refused", name)
 		}
-		text, err := forbidden("run", name, "--out", filepath.Join(dir, name), "--set", "load.duration=1s", "--set", "faults[0].at=100ms").CombinedOutput()
+		text, err := forbidden("run", name, "--out", filepath.Join(dir, name), "--set", "load.duration=1s", "--set", "faults[0].at=100ms", "--set", "faults[1]=").CombinedOutput()
 		if !strings.Contains(string(text), "Run directory: ") {
 			t.Errorf("%s: exit code %d\n%s", name, code(err), text)
 		}
