@@ -12,6 +12,7 @@ import (
 
 	"statequake/chaos"
 	"statequake/chaos/process"
+	"statequake/fixtures/lease"
 	"statequake/history"
 	"statequake/loadgen"
 )
@@ -66,6 +67,15 @@ func Run(ctx context.Context, s *Scenario, opt RunOptions) error {
 	}
 	if err := makeRunDir(opt.Dir); err != nil {
 		return err
+	}
+	// Without a lock nobody can prove later that this run is dead; it is none the
+	// worse for that.
+	alive, err := lease.Take(opt.Dir, opt.KeepData)
+	if err == nil {
+		defer alive.End()
+		if err := os.Setenv(lease.Variable, alive.Token); err != nil { // all that is started inherits it
+			return err
+		}
 	}
 	text, err := s.Resolved(Facts{Machine: ThisMachine(), Version: opt.Version, Isolation: opt.Isolation, RunTag: opt.Tag})
 	if err != nil {
@@ -158,7 +168,9 @@ func (r *run) run(ctx context.Context) error {
 		r.system, err = r.start(recording)
 	}
 	if err != nil {
-		return errors.Join(err, r.equipment.close())
+		err = errors.Join(err, r.equipment.close())
+		r.removeData()
+		return err
 	}
 	stopped := false
 	stop := func() {
@@ -345,6 +357,11 @@ func (r *run) stopCluster() {
 	_ = r.system.Stop(ctx)
 	// What was recorded is not touched by this.
 	_ = r.equipment.close()
+	r.removeData()
+}
+
+// removeData removes what the nodes wrote, unless it is to be kept.
+func (r *run) removeData() {
 	if !r.opt.KeepData {
 		_ = os.RemoveAll(filepath.Join(r.opt.Dir, "data"))
 	}
@@ -398,7 +415,9 @@ func (r *run) watch(ctx context.Context) {
 		case <-tick.C:
 			r.opt.Watch(r.status())
 		case <-ctx.Done():
-			r.opt.Watch(r.status()) // why it was aborted, if that came after the last one
+			if st := r.status(); st.Aborted != "" { // perhaps since the last one
+				r.opt.Watch(st)
+			}
 			return
 		}
 	}

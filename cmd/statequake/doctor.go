@@ -16,26 +16,44 @@ import (
 )
 
 func doctorCmd() *cobra.Command {
-	var asJSON bool
+	var asJSON, clean bool
 	cmd := &cobra.Command{
-		Use:   "doctor",
-		Short: "Say what this machine can do, and how to enable the rest",
+		Use:   "doctor [DIR]",
+		Short: "Say what this machine can do and how to enable the rest, or clean up after dead runs",
 		Long: `Try out what runs and faults need of this machine, and say how to enable what
 is missing. Everything is tried in processes of their own that leave nothing
 behind; it takes some seconds.
 
 The exit code is 0 if scenarios run here, even if some kinds of faults do not,
-and 3 if none does.`,
+and 3 if none does.
+
+It also says what runs below DIR (runs) left behind that were killed. With
+--clean it removes that, and tries out nothing. A run is dead if the lock in its
+directory is free; what goes on, and what there is no proof of, is not touched.`,
 		Example: `  statequake doctor
+  statequake doctor --clean
   statequake doctor --json | jq -r '.capabilities[] | select(.state != "ok") | .name'`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := "runs"
+			if len(args) > 0 {
+				dir = args[0]
+				if _, err := os.Stat(dir); err != nil {
+					return fmt.Errorf("doctor: %w", err)
+				}
+			}
+			if clean {
+				return cleanUp(os.Stdout, dir)
+			}
 			ctx, cancel := untilSignal(cmd.Context())
 			defer cancel()
-			return examine(ctx, os.Stdout, asJSON)
+			return examine(ctx, os.Stdout, dir, asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	f := cmd.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.BoolVar(&clean, "clean", false, "remove what dead runs below DIR left behind")
+	cmd.MarkFlagsMutuallyExclusive("json", "clean")
 	return cmd
 }
 
@@ -46,6 +64,7 @@ type diagnosis struct {
 	User         int                 `json:"uid"`
 	CanRun       bool                `json:"can_run"` // scenarios, if not with all kinds of faults
 	Capabilities []doctor.Capability `json:"capabilities"`
+	Leftovers    *doctor.Survey      `json:"leftovers"`
 }
 
 type machineFacts struct {
@@ -56,7 +75,7 @@ type machineFacts struct {
 	Memory int64  `json:"memory_bytes,omitempty"`
 }
 
-func examine(ctx context.Context, out io.Writer, asJSON bool) error {
+func examine(ctx context.Context, out io.Writer, dir string, asJSON bool) error {
 	m := scenarios.ThisMachine()
 	d := diagnosis{Statequake: version, Machine: machineFacts{m.OS, m.Arch, m.Kernel, m.CPUs, m.Memory}, User: os.Getuid()}
 	if !asJSON {
@@ -71,6 +90,9 @@ func examine(ctx context.Context, out io.Writer, asJSON bool) error {
 	if err != nil {
 		return fmt.Errorf("doctor: %w", err)
 	}
+	if d.Leftovers, err = doctor.Look(dir); err != nil {
+		return fmt.Errorf("doctor: %w", err)
+	}
 	d.CanRun = doctor.CanRun(d.Capabilities)
 	if asJSON {
 		encoder := json.NewEncoder(out)
@@ -79,6 +101,7 @@ func examine(ctx context.Context, out io.Writer, asJSON bool) error {
 			return err
 		}
 	} else {
+		printLeftovers(out, d.Leftovers)
 		fmt.Fprintf(out, "\n%s\n", conclusion(d))
 	}
 	if !d.CanRun {

@@ -1,4 +1,5 @@
-// Package doctor finds out what a machine can do for a run, by doing it.
+// Package doctor finds out what a machine can do for a run, by doing it, and what
+// dead runs left on it.
 //
 // Every capability is tried in a process of its own, this program started again
 // (Main), in a throwaway folder, within a limit of time: versions and settings
@@ -11,8 +12,12 @@ import (
 	"os"
 	"time"
 
+	"statequake/fixtures/lease"
 	"statequake/scenarios"
 )
+
+// folder begins the names of throwaway folders.
+const folder = "statequake-doctor-"
 
 // State is how much of a capability a machine has.
 type State string
@@ -83,11 +88,16 @@ var checks = []check{
 // Examine tries everything, one thing after the other, and tells each what it
 // found. It takes some seconds. The error is about the throwaway folder.
 func Examine(ctx context.Context, each func(Capability)) error {
-	dir, err := os.MkdirTemp("", "statequake-doctor-")
+	dir, err := os.MkdirTemp("", folder+"*")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	alive, err := lease.Take(dir, false)
+	if err != nil {
+		return err
+	}
+	defer alive.End()
 	for _, c := range checks {
 		each(c.examine(ctx, dir))
 	}
