@@ -382,6 +382,7 @@ func memory(root *os.Root, d *lease.Dead) (segment, bool) {
 	if _, err := fmt.Sscan(lines[0], &m.pid); err != nil {
 		return m, false
 	}
+	m.pid = max(m.pid, -m.pid) // of a server that initdb runs it is negative
 	if _, err := fmt.Sscan(lines[6], &m.key, &m.id); err != nil {
 		return m, false
 	}

@@ -45,7 +45,11 @@ func init() {
 	}
 	check(err)
 	if id != 0 {
-		text := fmt.Sprintf("%d\n/data\n0\n1\n\n127.0.0.1\n%d %d\nready\n", os.Getpid(), key, id)
+		pid := os.Getpid()
+		if keep {
+			pid = -pid // as a server writes it that initdb runs
+		}
+		text := fmt.Sprintf("%d\n/data\n0\n1\n\n127.0.0.1\n%d %d\nready\n", pid, key, id)
 		check(os.WriteFile(filepath.Join(dir, "data", "postgres", "postmaster.pid"), []byte(text), 0o600))
 	}
 	_, err = net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "control.sock")})
@@ -225,6 +229,9 @@ func TestCleanKeepsData(t *testing.T) {
 	run := startRun(t, filepath.Join(top, "run"), "keep ")
 	run.kill()
 	what, _ := clean(t, top)
+	if run.segment != 0 && segmentThere(run.segment) {
+		t.Error("the shared memory is there")
+	}
 	if slices.Contains(what, "data of the nodes") || !slices.Equal(run.names(t), []string{"data"}) || run.runs() {
 		t.Errorf("removed %v, there is %v", what, run.names(t))
 	}
