@@ -47,7 +47,7 @@ func fullSample() Sample {
 }
 
 func fullFooter() Footer {
-	return Footer{Scheduled: map[Phase]int64{Warmup: 0, Load: 1}, End: 45 * time.Second, Stopped: "interrupted"}
+	return Footer{Scheduled: map[Phase]int64{Warmup: 0, Load: 1}, End: 45 * time.Second, Stopped: "interrupted", Aborted: "aborted after 7.2 s: the disk is full"}
 }
 
 func TestWriteAndLoad(t *testing.T) {

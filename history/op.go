@@ -117,6 +117,7 @@ type Footer struct {
 	Counts    map[Phase]Counts `json:"counts"`            // lines written, by phase
 	End       time.Duration    `json:"end_ns"`            // when recording ended
 	Stopped   string           `json:"stopped,omitempty"` // why the load ended early, if it did
+	Aborted   string           `json:"aborted,omitempty"` // which condition of the scenario's abort was met, if one was
 }
 
 // Counts counts operations by outcome.

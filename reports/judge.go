@@ -196,6 +196,9 @@ func (v *Verdict) decide(run *history.Run) {
 	var notes []string      // what else to know
 	unknown := func(format string, args ...any) { unknowns = append(unknowns, fmt.Sprintf(format, args...)) }
 
+	if run.Footer != nil && run.Footer.Aborted != "" {
+		unknown("The run was %s.", run.Footer.Aborted)
+	}
 	for _, r := range v.Checks {
 		switch r.Verdict {
 		case check.Pass:
@@ -235,7 +238,7 @@ func (v *Verdict) decide(run *history.Run) {
 	} else {
 		notes = append(notes, v.Load.GeneratorReasons...)
 	}
-	if run.Footer != nil && run.Footer.Stopped != "" {
+	if run.Footer != nil && run.Footer.Stopped != "" && run.Footer.Aborted == "" {
 		notes = append(notes, fmt.Sprintf("The load was stopped early (%s); what had happened by then is judged.", run.Footer.Stopped))
 	}
 	for _, x := range v.Expectations {

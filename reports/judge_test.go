@@ -51,6 +51,10 @@ func TestJudgeUnknown(t *testing.T) {
 		}, "No operation of the load was answered ok: an empty history proves nothing."},
 		{"nothing at all", func(f *fixture) { f.ops, f.footer.Scheduled = nil, nil }, "an empty history proves nothing"},
 		{"identity", func(f *fixture) { f.footer.Scheduled[history.Load] = 1201 }, "The identity check is undecided: invalid run: load: 1201 operations scheduled, 1200 recorded"},
+		{"aborted", func(f *fixture) {
+			f.footer.Stopped, f.footer.Aborted = "stopped", "aborted after 7.2 s: the disk is full"
+		},
+			"The run was aborted after 7.2 s: the disk is full."},
 		{"torn", func(f *fixture) { f.footer = nil }, "the history has no footer"},
 		{"no audit", func(f *fixture) {
 			f.ops = slices.DeleteFunc(f.ops, func(op history.Op) bool { return op.Phase == history.Audit })
@@ -118,6 +122,7 @@ func TestJudgeViolation(t *testing.T) {
 	f.samples = nil
 	f.faults = nil
 	f.footer.Stopped = "interrupt"
+	f.footer.Aborted = "aborted after 7.2 s: the disk is full"
 	v := f.judge(t)
 	if v.Verdict != check.Violated || v.ExitCode() != 1 {
 		t.Errorf("verdict is %s with exit code %d, want violation with 1", v.Verdict, v.ExitCode())
@@ -131,7 +136,7 @@ func TestJudgeViolation(t *testing.T) {
 	if x := v.Expectations[1]; x.Name != "lost_acks" || x.Met || *x.Measured == "0" {
 		t.Errorf("the expectation is %+v", x)
 	}
-	for _, want := range []string{"planned, but never requested", "left no sample", "stopped early (interrupt)"} {
+	for _, want := range []string{"planned, but never requested", "left no sample", "aborted after 7.2 s"} {
 		if !strings.Contains(strings.Join(v.Reasons, " "), want) {
 			t.Errorf("reasons are %q, want one with %q", v.Reasons, want)
 		}

@@ -18,7 +18,6 @@ import (
 	"statequake/chaos/hand"
 	"statequake/chaos/process"
 	"statequake/fixtures"
-	"statequake/fixtures/sandbox"
 	"statequake/history"
 )
 
@@ -53,14 +52,11 @@ type Held struct {
 func Hold(ctx context.Context, opt HoldOptions) (*Held, error) {
 	r := &run{
 		scenario: &Scenario{System: System{
-			Name: "reference", Nodes: opt.Nodes, Shards: opt.Shards, Ack: opt.Ack, Store: "etcd", Network: "streams",
+			Name: "reference", Nodes: opt.Nodes, Shards: opt.Shards, Ack: opt.Ack, Store: "etcd",
 		}},
 		opt:   RunOptions{Dir: opt.Dir, Binary: opt.Binary, KeepData: true},
 		began: time.Now(),
 		held:  true,
-	}
-	if sandbox.Inside() {
-		r.scenario.System.Network = "packets" // which can do more
 	}
 	r.processes = &process.Injector{Now: r.now}
 	if err := os.MkdirAll(opt.Dir, 0o755); err != nil {
@@ -144,6 +140,9 @@ func (r *run) openHeld(ctx context.Context, all bool) map[string]error {
 			continue
 		}
 		r.equipment = append(r.equipment, o)
+		if m.joins != "" {
+			r.scenario.System.Network = m.joins
+		}
 	}
 	return failed
 }

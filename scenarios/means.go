@@ -20,6 +20,8 @@ import (
 // nodes' processes.
 type mean struct {
 	kinds []string
+	needs []Need
+	joins string                                             // it is the network of scenarios with that system.network
 	files bool                                               // it watches the nodes' files, for the trigger on
 	free  bool                                               // it takes nothing before a fault comes: every run has it, for faults by hand
 	light bool                                               // it takes no namespaces: every cluster that is held has it
@@ -29,10 +31,11 @@ type mean struct {
 // means are those of this build, which must be in chaos.Local, too. In this
 // order they wrap how a node's process is started, the first outermost.
 var means = []mean{
-	{kinds: diskKinds, files: true, open: openDisks},
-	{kinds: []string{chaos.NetworkChaos}, open: openNetwork},
-	{kinds: []string{chaos.StressChaos}, free: true, light: true, open: openStress},
-	{kinds: []string{chaos.TimeChaos}, light: true, open: openClock}, // last: it starts processes by its own hands
+	{kinds: diskKinds, needs: []Need{NeedNamespaces, NeedFUSE}, files: true, open: openDisks},
+	{kinds: []string{chaos.NetworkChaos}, joins: "packets", needs: []Need{NeedNamespaces, NeedSwitch}, open: openSwitch},
+	{kinds: []string{chaos.NetworkChaos}, joins: "streams", needs: []Need{NeedLinks}, open: openLinks},
+	{kinds: []string{chaos.StressChaos}, needs: []Need{NeedStress}, free: true, light: true, open: openStress},
+	{kinds: []string{chaos.TimeChaos}, needs: []Need{NeedClocks}, light: true, open: openClock}, // last: it starts processes by its own hands
 }
 
 // starter starts a process; nil is the usual way: where the starter runs, with
@@ -58,7 +61,7 @@ type equipment []*opened
 // ones.
 func (r *run) openMeans(ctx context.Context) error {
 	for _, m := range means {
-		if !m.free && !slices.ContainsFunc(r.scenario.Faults, m.needed) {
+		if !m.free && !m.needed(r.scenario) {
 			continue
 		}
 		o, err := m.open(ctx, r)
@@ -70,10 +73,12 @@ func (r *run) openMeans(ctx context.Context) error {
 	return nil
 }
 
-// needed tells whether a fault takes the mean.
-func (m mean) needed(f Fault) bool {
-	_, onFile := f.Trigger.(chaos.OnFile)
-	return slices.Contains(m.kinds, f.Plan.Kind) || m.files && onFile
+// needed tells whether a fault of the scenario takes the mean.
+func (m mean) needed(s *Scenario) bool {
+	return m.joins == "" && slices.ContainsFunc(s.Faults, func(f Fault) bool {
+		_, onFile := f.Trigger.(chaos.OnFile)
+		return slices.Contains(m.kinds, f.Plan.Kind) || m.files && onFile
+	}) || m.joins != "" && m.joins == s.System.Network
 }
 
 // start is how a node's process is started; nil is the usual way.

@@ -12,15 +12,7 @@ import (
 	"statequake/fixtures/sandbox"
 )
 
-// openNetwork joins nodes and clients.
-func openNetwork(ctx context.Context, r *run) (*opened, error) {
-	if r.scenario.System.Network == "packets" {
-		return openSwitch(ctx, r)
-	}
-	return openLinks(ctx, r)
-}
-
-// openLinks joins them by streams.
+// openLinks joins nodes and clients by streams.
 func openLinks(_ context.Context, r *run) (*opened, error) {
 	nodes := nodeNames(r.scenario.System.Nodes)
 	l, err := network.OpenLinks(nodes)

@@ -90,7 +90,7 @@ func claim(data []byte) string {
 var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
 func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
-	o := p.object("", root, []string{"name", "seed", "system", "load", "probe", "faults", "expect", "reveals", "machine", "resolved"})
+	o := p.object("", root, []string{"name", "seed", "system", "load", "probe", "faults", "abort", "expect", "reveals", "machine", "resolved"})
 	if o.broken {
 		return &Scenario{}
 	}
@@ -106,6 +106,7 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	p.retry(load, &s)
 	s.Probe = p.probe(o, s.System.Nodes)
 	s.Faults = p.faults(o)
+	s.Abort = p.abort(o)
 	s.Expect = p.expect(o, opt.CheckExpectation)
 	s.Reveals = o.choice("reveals", "", "kind of violation", violationKinds)
 	s.System.Network = p.joined(system, s.Faults)

@@ -80,6 +80,7 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 		file.Load.Arrivals = map[string]any{"constant": decimal(s.Load.Arrivals.Constant) + "/s"}
 	}
 	file.Probe = map[string]any{"every": s.Probe.Every.String(), "keys": s.Probe.Keys}
+	file.Abort = s.Abort.resolved()
 	for _, f := range s.Faults {
 		object, err := fromJSON(f.Chaos)
 		if err != nil {
@@ -108,6 +109,7 @@ type resolvedFile struct {
 	Load    resolvedLoad      `yaml:"load"`
 	Probe   map[string]any    `yaml:"probe,flow"`
 	Faults  []resolvedFault   `yaml:"faults,omitempty"`
+	Abort   map[string]string `yaml:"abort,flow"`
 	Expect  map[string]string `yaml:"expect,omitempty"`
 	Reveals string            `yaml:"reveals,omitempty"`
 	Machine Machine           `yaml:"machine"`

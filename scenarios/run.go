@@ -12,6 +12,7 @@ import (
 
 	"statequake/chaos"
 	"statequake/chaos/process"
+	"statequake/fixtures/lease"
 	"statequake/history"
 	"statequake/loadgen"
 )
@@ -52,15 +53,29 @@ type Status struct {
 	Total   time.Duration // of warmup and load together; otherwise how long the phase may take
 	Load    loadgen.Stats
 	Faults  []string // names of the faults that are active
+	Aborted string   // which condition of the scenario's abort was met, in words
 }
 
 // Run runs a scenario and records it in a run directory. When ctx ends, the
 // load stops, the faults are healed and what was recorded is audited, so that
-// it can be judged. An error means that there was no run, or that its record is
-// not complete; what was recorded stays.
+// it can be judged; so it is when a condition of the scenario's abort is met. An
+// error means that there was no run, or that its record is not complete; what was
+// recorded stays.
 func Run(ctx context.Context, s *Scenario, opt RunOptions) error {
+	if err := room(opt.Dir, s.Abort.DiskFree); err != nil {
+		return err
+	}
 	if err := makeRunDir(opt.Dir); err != nil {
 		return err
+	}
+	// Without a lock nobody can prove later that this run is dead; it is none the
+	// worse for that.
+	alive, err := lease.Take(opt.Dir, opt.KeepData)
+	if err == nil {
+		defer alive.End()
+		if err := os.Setenv(lease.Variable, alive.Token); err != nil { // all that is started inherits it
+			return err
+		}
 	}
 	text, err := s.Resolved(Facts{Machine: ThisMachine(), Version: opt.Version, Isolation: opt.Isolation, RunTag: opt.Tag})
 	if err != nil {
@@ -108,11 +123,13 @@ type run struct {
 	generator *loadgen.Generator
 	faults    *chaos.Nemesis
 	endpoints []loadgen.Endpoint
+	errors    errorRate
 
-	mu    sync.Mutex
-	phase string
-	since time.Duration // the phase began, or the first operation was due
-	total time.Duration
+	mu      sync.Mutex
+	phase   string
+	since   time.Duration // the phase began, or the first operation was due
+	total   time.Duration
+	aborted string // why, if it was
 }
 
 // now is the run clock.
@@ -142,13 +159,19 @@ func (r *run) run(ctx context.Context) error {
 	background.Go(func() { r.watch(watching) })
 	defer background.Wait()
 	defer stopWatching()
+	var guard sync.WaitGroup
+	guard.Go(func() { r.watchAbort(recording, cancel) })
+	defer guard.Wait()
+	defer cancel(nil)
 
 	r.processes = &process.Injector{Now: r.now}
 	if err = r.openMeans(recording); err == nil {
 		r.system, err = r.start(recording)
 	}
 	if err != nil {
-		return errors.Join(err, r.equipment.close())
+		err = errors.Join(err, r.equipment.close())
+		r.removeData()
+		return err
 	}
 	stopped := false
 	stop := func() {
@@ -167,7 +190,9 @@ func (r *run) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.drain(ctx)
+	r.drain(recording)
+	cancel(nil) // what is left is bounded, and stopping it would leave less to judge
+	guard.Wait()
 	r.audit(append(r.workload.Touched(), probed...))
 	r.enter("stopping", r.now(), stopLimit)
 	r.ownExits()
@@ -178,7 +203,7 @@ func (r *run) run(ctx context.Context) error {
 	if err := r.record.Err(); err != nil {
 		return fmt.Errorf("record the run: %w", err)
 	}
-	if err := r.record.Close(history.Footer{Scheduled: result.Scheduled, End: r.now(), Stopped: result.Stopped}); err != nil {
+	if err := r.record.Close(history.Footer{Scheduled: result.Scheduled, End: r.now(), Stopped: result.Stopped, Aborted: r.aborted}); err != nil {
 		return fmt.Errorf("record the run: %w", err)
 	}
 	return nil
@@ -207,6 +232,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 			if op.Outcome == history.OK {
 				acks.Add(1)
 			}
+			r.errors.record(op, r.now())
 			r.record.Op(op)
 		},
 	})
@@ -234,6 +260,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 	r.generator, r.faults = generator, faults
 	r.mu.Unlock()
 	r.enter("load", start, l.Warmup+l.Duration)
+	r.errors.begin(start, l.Warmup+l.Duration, s.Abort.Window, l.Timeout, arrivals)
 
 	probing, stopProbing := context.WithCancel(context.Background())
 	defer stopProbing()
@@ -259,7 +286,8 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 	cancel()
 	stopProbing()
 	beside.Wait()
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+	var met *aborted
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.As(cause, &met) {
 		err = errors.Join(cause, err)
 	}
 	if readyErr != nil {
@@ -332,6 +360,11 @@ func (r *run) stopCluster() {
 	_ = r.system.Stop(ctx)
 	// What was recorded is not touched by this.
 	_ = r.equipment.close()
+	r.removeData()
+}
+
+// removeData removes what the nodes wrote, unless it is to be kept.
+func (r *run) removeData() {
 	if !r.opt.KeepData {
 		_ = os.RemoveAll(filepath.Join(r.opt.Dir, "data"))
 	}
@@ -385,6 +418,9 @@ func (r *run) watch(ctx context.Context) {
 		case <-tick.C:
 			r.opt.Watch(r.status())
 		case <-ctx.Done():
+			if st := r.status(); st.Aborted != "" { // perhaps since the last one
+				r.opt.Watch(st)
+			}
 			return
 		}
 	}
@@ -393,7 +429,7 @@ func (r *run) watch(ctx context.Context) {
 func (r *run) status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	st := Status{Phase: r.phase, Elapsed: max(0, r.now()-r.since), Total: r.total}
+	st := Status{Phase: r.phase, Elapsed: max(0, r.now()-r.since), Total: r.total, Aborted: r.aborted}
 	if r.phase == "load" && st.Elapsed < r.scenario.Load.Warmup {
 		st.Phase = "warmup"
 	}

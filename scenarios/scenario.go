@@ -17,6 +17,7 @@ type Scenario struct {
 	Load    Load              //
 	Probe   Probe             //
 	Faults  []Fault           // in the order of the file
+	Abort   Abort             //
 	Expect  map[string]string // expectation -> limit, as written
 	Reveals string            // the kind of violation that must be found while the planted bug is on; empty if none is claimed
 }

@@ -57,6 +57,7 @@ func TestDefaults(t *testing.T) {
 			Retry: Retry{Max: 3},
 		},
 		Probe:  Probe{Every: 20 * time.Millisecond, Keys: 3},
+		Abort:  Abort{DiskFree: 256 << 20},
 		Expect: map[string]string{},
 	}
 	if !reflect.DeepEqual(s, want) {

@@ -158,7 +158,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	const script = `
 mount -t tmpfs -o size=600m tmpfs "$1" || exit 90
-"$2" run "$3" --out "$1/run" &
+"$2" run "$3" --out "$1/run" --set abort.disk_free=0 &
 until [ "$(wc -l <"$1/run/history.jsonl" 2>/dev/null || echo 0)" -gt 500 ]; do sleep 0.05; done
 cat /dev/zero >"$1/filler" 2>/dev/null
 wait $!

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"statequake/chaos/stress"
+	"statequake/scenarios/doctor"
 )
 
 // Exit codes beside those of a verdict.
@@ -27,6 +28,7 @@ func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 func main() {
 	stress.Main() // a worker is this program, too
+	doctor.Main() // and so is a probe
 	os.Exit(run(os.Args[1:]))
 }
 
@@ -44,7 +46,7 @@ error, 4 an expectation was missed or a regression, 5 inconclusive comparison.`,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(runCmd(), checkCmd(), compareCmd(), abCmd(), reportCmd(), exportCmd(), scenariosCmd(), systemsCmd(), chaosCmd(), serveCmd(), clusterCmd(), versionCmd())
+	root.AddCommand(runCmd(), checkCmd(), compareCmd(), abCmd(), reportCmd(), exportCmd(), doctorCmd(), scenariosCmd(), systemsCmd(), chaosCmd(), serveCmd(), clusterCmd(), versionCmd())
 	return root
 }
 

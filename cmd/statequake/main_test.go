@@ -17,10 +17,12 @@ import (
 	"statequake/chaos/stress"
 	"statequake/fixtures/postgres"
 	"statequake/scenarios"
+	"statequake/scenarios/doctor"
 )
 
 func TestMain(m *testing.M) {
 	stress.Main()
+	doctor.Main()
 	testscript.Main(m, map[string]func(){"statequake": main})
 }
 

@@ -35,10 +35,11 @@ type progress struct {
 	live     bool
 	scenario *scenarios.Scenario
 
-	mu     sync.Mutex
-	ended  bool
-	last   time.Time // of the last plain line
-	header string    // phase and faults of the last plain line
+	mu      sync.Mutex
+	ended   bool
+	aborted bool      // it was said why
+	last    time.Time // of the last plain line
+	header  string    // phase and faults of the last plain line
 }
 
 func newProgress(out *os.File, s *scenarios.Scenario) *progress {
@@ -49,7 +50,7 @@ func newProgress(out *os.File, s *scenarios.Scenario) *progress {
 func (p *progress) begin(dir string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ended = false
+	p.ended, p.aborted = false, false
 	s := p.scenario
 	bug := ""
 	if s.System.Bug != "" {
@@ -64,6 +65,11 @@ func (p *progress) show(st scenarios.Status) {
 	defer p.mu.Unlock()
 	if p.ended {
 		return
+	}
+	if st.Aborted != "" && !p.aborted {
+		p.aborted = true
+		p.clear()
+		fmt.Fprintln(p.out, st.Aborted)
 	}
 	if p.live {
 		_, width := terminal(p.out)
