@@ -261,7 +261,7 @@ load:
   workload: {name: counter, keys: 30}
   arrivals: {constant: 50/s}
   warmup: 500ms
-  duration: 8s
+  duration: 11s
   timeout: 10s
 faults:
   - name: kill
@@ -270,10 +270,10 @@ faults:
       kind: PodChaos
       spec: {action: pod-kill, mode: one, selector: {labelSelectors: {statequake.dev/node: n1}}}
   - name: away
-    at: 4s
+    at: 3s
     chaos:
       kind: PodChaos
-      spec: {action: pod-failure, mode: one, duration: 1s, selector: {labelSelectors: {statequake.dev/role: minority}}}
+      spec: {action: pod-failure, mode: one, duration: 5s, selector: {labelSelectors: {statequake.dev/role: minority}}}
 `
 	dir := t.TempDir()
 	file := filepath.Join(dir, "same.yaml")
