@@ -121,7 +121,9 @@ func TestDoctorClean(t *testing.T) {
 	if err := living.Process.Signal(os.Interrupt); err != nil { // enough
 		t.Fatal(err)
 	}
-	if err := living.Wait(); code(err) != 0 {
+	// Unknown where the machine is too busy for the load, but not for a process
+	// that somebody ended.
+	if err := living.Wait(); code(err) != 0 && code(err) != 2 || strings.Contains(said.String(), "own-exit") {
 		t.Errorf("the living run ended with %d\n%s", code(err), said.String())
 	}
 	if text, err = exec.Command(binary, "doctor", "--clean").CombinedOutput(); err != nil || string(text) != "0 leftovers of 0 dead runs removed\n" {
