@@ -93,7 +93,7 @@ func TestFaults(t *testing.T) {
 		want             string // in the output
 	}{
 		{"fine", "", "", "PodChaos/pod-kill", true, "PodChaos pod-kill  SIGKILL  5  5          5.0 ms            5.0 ms  5.0 ms  100 ms           100 ms  100 ms  0         2 pass    nothing"},
-		{"counted from the end of the duration", "recovered=$((t+710000000))", "", "NetworkChaos/delay", true, "5.0 ms  5.0 ms  10 ms "},
+		{"counted from the end of the duration", "recovered=$((t+1010000000))", "", "NetworkChaos/delay", true, "5.0 ms  5.0 ms  10 ms "},
 		{"from when it was seen", "recovered=$((injected+520000000))", "", "ProcessPause", true, "5.0 ms  5.0 ms  20 ms "},
 		{"a slow one", "[ $i = 2 ] && injected=$((t+500000000))", "", "DiskFull", true, "5.0 ms            500 ms  500 ms"},
 		{"mismatch", "[ $i = 2 ] && proof=mismatch", "", "DiskFull", false, "3, 2 mismatch"},
