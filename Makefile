@@ -11,12 +11,11 @@ SCENARIO ?= scenarios/quickstart.yaml
 # Each campaign has a number of its own.
 faults:  N ?= 50
 survive: N ?= 20
-survive: PARALLEL ?= 2
+faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
 N        ?= 10
 FUZZTIME ?= 30s
-PARALLEL ?= 1
 BENCH    ?= .
 SEEDS    ?= 10000
 

@@ -141,8 +141,7 @@ func (c faults) plan() ([]*tally, error) {
 	for _, t := range templates {
 		have = append(have, t.name())
 		if c.only == "" || c.only == t.kind || c.only == t.name() {
-			variant := strings.Join(slices.DeleteFunc(append([]string{t.variant}, c.set...), func(s string) bool { return s == "" }), ", ")
-			plan = append(plan, &tally{template: t, variant: variant, proofs: map[history.Proof]int{}, verdicts: map[string]int{}})
+			plan = append(plan, &tally{template: t, variant: strings.Join(slices.Concat(t.variants(), c.set), ", "), proofs: map[history.Proof]int{}, verdicts: map[string]int{}})
 		}
 	}
 	if plan == nil {
@@ -208,7 +207,7 @@ func (j job) count(dir string, outcome campaign.Outcome, v *campaign.Verdict) st
 		}
 	}
 	line := func(confirmed int) string {
-		line := fmt.Sprintf("%-34s %d/%d confirmed, %s, %s left, exit %d, %.0f s", t.title(), confirmed, j.n, v.Verdict,
+		line := fmt.Sprintf("%-42s %d/%d confirmed, %s, %s left, exit %d, %.0f s", t.title(), confirmed, j.n, v.Verdict,
 			number(len(outcome.Left)), outcome.Code, outcome.Took.Seconds())
 		if outcome.Resumed {
 			line += ", made before"

@@ -53,9 +53,9 @@ func TestTemplates(t *testing.T) {
 	if got := len(slices.Compact(have)); got != want {
 		t.Errorf("templates of %d faults, chaos.Local has %d", got, want)
 	}
-	for _, direction := range []string{"both", "to", "from"} {
-		if !files["networkchaos-partition-"+direction] {
-			t.Errorf("no partition of direction %s", direction)
+	for _, name := range []string{"both-streams", "to-streams", "from-streams", "reject-streams", "both-packets", "to-packets", "from-packets"} {
+		if !files["networkchaos-partition-"+name] {
+			t.Errorf("no partition %s", name)
 		}
 	}
 }
@@ -93,7 +93,7 @@ func TestFaults(t *testing.T) {
 		want             string // in the output
 	}{
 		{"fine", "", "", "PodChaos/pod-kill", true, "PodChaos pod-kill  SIGKILL  5  5          5.0 ms            5.0 ms  5.0 ms  100 ms           100 ms  100 ms  0         2 pass    nothing"},
-		{"counted from the end of the duration", "recovered=$((t+1010000000))", "", "NetworkChaos/delay", true, "5.0 ms  5.0 ms  10 ms "},
+		{"counted from the end of the duration", "recovered=$((t+510000000))", "", "IOChaos/latency", true, "5.0 ms  5.0 ms  10 ms "},
 		{"from when it was seen", "recovered=$((injected+520000000))", "", "ProcessPause", true, "5.0 ms  5.0 ms  20 ms "},
 		{"a slow one", "[ $i = 2 ] && injected=$((t+500000000))", "", "DiskFull", true, "5.0 ms            500 ms  500 ms"},
 		{"mismatch", "[ $i = 2 ] && proof=mismatch", "", "DiskFull", false, "3, 2 mismatch"},
@@ -128,7 +128,7 @@ func TestSet(t *testing.T) {
 	var out bytes.Buffer
 	c := faults{n: 2, perRun: 2, parallel: 1, only: "NetworkChaos/loss", dir: t.TempDir(), seed: 1, set: []string{"load.timeout=9s"}}
 	c.binary = fake(t, "", `[ "$3 $4" = "--set load.timeout=9s" ] || exit 1`)
-	if ok, err := c.run(t.Context(), &out); !ok || err != nil || !strings.Contains(out.String(), "NetworkChaos loss  load.timeout=9s  2") {
+	if ok, err := c.run(t.Context(), &out); !ok || err != nil || !strings.Contains(out.String(), "NetworkChaos loss  packets, load.timeout=9s  2") {
 		t.Errorf("%v, %v:\n%s", ok, err, &out)
 	}
 	// What is there already counts again, unless it is another run.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,6 +13,7 @@ type template struct {
 	variant      string // tells it from others of the same kind and action
 	spec         string // what is beside action, mode, selector and duration, as in "delay: {latency: 20ms}"
 	all          bool   // of all nodes at once; else of n1, n2, n3 in turn
+	network      string // system.network: streams or packets; of NetworkChaos only
 
 	duration time.Duration // 0 for what has none
 	fromSeen bool          // the duration counts from when the fault was seen, not from when it was in force
@@ -39,15 +41,22 @@ var templates = []template{
 	{kind: "PodChaos", action: "pod-failure", duration: 500 * ms, fromSeen: true, every: 1800 * ms},
 	{kind: "ProcessPause", duration: 500 * ms, fromSeen: true, every: 1000 * ms},
 
-	{kind: "NetworkChaos", action: "partition", variant: "both", spec: "direction: both, " + toAll, duration: 700 * ms, every: 1800 * ms},
-	{kind: "NetworkChaos", action: "partition", variant: "to", spec: "direction: to", duration: 700 * ms, every: 1800 * ms},
-	{kind: "NetworkChaos", action: "partition", variant: "from", spec: "direction: from, " + toAll, duration: 700 * ms, every: 1800 * ms},
-	{kind: "NetworkChaos", action: "delay", spec: "delay: {latency: 20ms, jitter: 5ms}", duration: 1000 * ms, every: 1600 * ms},
-	{kind: "NetworkChaos", action: "loss", spec: `loss: {loss: "20"}`, duration: 1000 * ms, every: 1600 * ms},
-	{kind: "NetworkChaos", action: "duplicate", spec: `duplicate: {duplicate: "20"}`, duration: 1000 * ms, every: 1600 * ms},
-	{kind: "NetworkChaos", action: "corrupt", spec: `corrupt: {corrupt: "20"}`, duration: 1000 * ms, every: 1600 * ms},
-	{kind: "NetworkChaos", action: "bandwidth", spec: "bandwidth: {rate: 1mbps, limit: 1048576, buffer: 10000}", duration: 2500 * ms, every: 3300 * ms},
-	{kind: "NetworkChaos", action: "netem", spec: `delay: {latency: 20ms}, loss: {loss: "20"}, duplicate: {duplicate: "20"}`, duration: 1000 * ms, every: 1600 * ms},
+	{kind: "NetworkChaos", action: "partition", variant: "both", network: "streams", spec: "direction: both, " + toAll, duration: 700 * ms, every: 1800 * ms},
+	{kind: "NetworkChaos", action: "partition", variant: "to", network: "streams", spec: "direction: to", duration: 700 * ms, every: 1800 * ms},
+	{kind: "NetworkChaos", action: "partition", variant: "from", network: "streams", spec: "direction: from, " + toAll, duration: 700 * ms, every: 1800 * ms},
+	{kind: "NetworkChaos", action: "partition", variant: "reject", network: "streams", spec: "direction: both, partitionBehavior: reject, " + toAll, duration: 700 * ms, every: 1800 * ms},
+	{kind: "NetworkChaos", action: "delay", network: "streams", spec: "delay: {latency: 20ms, jitter: 5ms}", duration: 1000 * ms, every: 1600 * ms},
+	{kind: "NetworkChaos", action: "bandwidth", network: "streams", spec: "bandwidth: {rate: 1mbps, limit: 1048576, buffer: 10000}", duration: 2500 * ms, every: 3300 * ms},
+
+	{kind: "NetworkChaos", action: "partition", variant: "both", network: "packets", spec: "direction: both, " + toAll, duration: 700 * ms, every: 1800 * ms},
+	{kind: "NetworkChaos", action: "partition", variant: "to", network: "packets", spec: "direction: to", duration: 700 * ms, every: 1800 * ms},
+	{kind: "NetworkChaos", action: "partition", variant: "from", network: "packets", spec: "direction: from, " + toAll, duration: 700 * ms, every: 1800 * ms},
+	{kind: "NetworkChaos", action: "delay", network: "packets", spec: "delay: {latency: 20ms, jitter: 5ms}", duration: 1000 * ms, every: 1600 * ms},
+	{kind: "NetworkChaos", action: "loss", network: "packets", spec: `loss: {loss: "20"}`, duration: 1000 * ms, every: 1600 * ms},
+	{kind: "NetworkChaos", action: "duplicate", network: "packets", spec: `duplicate: {duplicate: "20"}`, duration: 1000 * ms, every: 1600 * ms},
+	{kind: "NetworkChaos", action: "corrupt", network: "packets", spec: `corrupt: {corrupt: "20"}`, duration: 1000 * ms, every: 1600 * ms},
+	{kind: "NetworkChaos", action: "bandwidth", network: "packets", spec: "bandwidth: {rate: 1mbps, limit: 1048576, buffer: 10000}", duration: 2500 * ms, every: 3300 * ms},
+	{kind: "NetworkChaos", action: "netem", network: "packets", spec: `delay: {latency: 20ms}, loss: {loss: "20"}, duplicate: {duplicate: "20"}`, duration: 1000 * ms, every: 1600 * ms},
 
 	{kind: "IOChaos", action: "latency", spec: "volumePath: /data, methods: [fsync], delay: 20ms", duration: 500 * ms, every: 1000 * ms},
 	{kind: "IOChaos", action: "fault", variant: "EIO", spec: "volumePath: /data, methods: [write], errno: 5", duration: 500 * ms, every: 1800 * ms},
@@ -76,13 +85,13 @@ func (t template) name() string {
 	return t.kind + "/" + t.action
 }
 
-// title is the name with the variant.
+// title is the name with all that tells it from others.
 func (t template) title() string {
-	title := strings.TrimSpace(t.kind + " " + t.action)
-	if t.variant != "" {
-		title += ", " + t.variant
-	}
-	return title
+	return strings.Join(slices.Concat([]string{strings.TrimSpace(t.kind + " " + t.action)}, t.variants()), ", ")
+}
+
+func (t template) variants() []string {
+	return slices.DeleteFunc([]string{t.variant, t.network}, func(s string) bool { return s == "" })
 }
 
 // file is the title as a name of files and scenarios.
@@ -94,10 +103,14 @@ func (t template) file() string {
 // scenario is n of the fault, one after the other.
 func (t template) scenario(n int, seed int64) []byte {
 	var b strings.Builder
+	network := ""
+	if t.network != "" {
+		network = ", network: " + t.network
+	}
 	fmt.Fprintf(&b, `# Claim: %d times %s, one after the other, are carried out, seen and survived.
 name: %s
 seed: %d
-system: {name: reference, nodes: 3, ack: durable, restart_delay: 200ms}
+system: {name: reference, nodes: 3, ack: durable, restart_delay: 200ms%s}
 load:
   workload: {name: shopping-cart, keys: 100}
   arrivals: {constant: 50/s}
@@ -106,7 +119,7 @@ load:
   timeout: 10s
   retry: {max: 3}
 faults:
-`, n, t.title(), t.file(), seed, t.load(n))
+`, n, t.title(), t.file(), seed, network, t.load(n))
 	for i := range n {
 		fmt.Fprintf(&b, "  - {name: %s, at: %v, chaos: {kind: %s, spec: {%s}}}\n",
 			injectionName(i), lead+time.Duration(i)*t.every, t.kind, strings.Join(t.fields(i), ", "))

@@ -75,7 +75,8 @@ type survival struct {
 // tally is what has come of one scenario so far.
 type tally struct {
 	scenarios.Info
-	set []string // what shortens it
+	title string
+	set   []string // what makes it shorter, or another
 
 	verdicts map[string]int
 	left     int            // things that runs left behind
@@ -97,7 +98,7 @@ func (c survival) run(ctx context.Context, names []string, out io.Writer) (code 
 	done, runs := 0, c.n*len(plan)
 	err = campaign.Each(ctx, runs, c.parallel, func(ctx context.Context, i int) error {
 		t, seed := plan[i%len(plan)], c.seed+int64(i/len(plan)) // a round of all, then the next
-		dir := filepath.Join(c.dir, fmt.Sprintf("%s-%d", t.Name, seed))
+		dir := filepath.Join(c.dir, fmt.Sprintf("%s-%d", t.title, seed))
 		args := []string{t.Name, "--set", fmt.Sprintf("seed=%d", seed)}
 		for _, s := range t.set {
 			args = append(args, "--set", s)
@@ -105,14 +106,14 @@ func (c survival) run(ctx context.Context, names []string, out io.Writer) (code 
 		run := campaign.Run{Binary: c.binary, Dir: dir, Args: args, Resume: c.resume}
 		outcome, v, err := run.Do(ctx)
 		if err != nil {
-			return fmt.Errorf("%s: %w", t.Name, err)
+			return fmt.Errorf("%s: %w", t.title, err)
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		done++
 		word := t.count(dir, outcome, v)
-		fmt.Fprintf(out, "[%d/%d, %s] %-20s seed %-3d exit %d, %3.0f s  %s\n",
-			done, runs, time.Since(began).Round(time.Second), t.Name, seed, outcome.Code, outcome.Took.Seconds(), word)
+		fmt.Fprintf(out, "[%d/%d, %s] %-23s seed %-3d exit %d, %3.0f s  %s\n",
+			done, runs, time.Since(began).Round(time.Second), t.title, seed, outcome.Code, outcome.Took.Seconds(), word)
 		return nil
 	})
 	if err != nil {
@@ -138,11 +139,17 @@ func (c survival) plan(names []string) ([]*tally, error) {
 		if len(names) > 0 && !slices.Contains(names, info.Name) {
 			continue
 		}
-		t := &tally{Info: info, verdicts: map[string]int{}, causes: map[string]int{}}
+		t := &tally{Info: info, title: info.Name, verdicts: map[string]int{}, causes: map[string]int{}}
 		if !c.whole {
 			t.set = shorten(s)
 		}
 		plan = append(plan, t)
+		if s.System.Network == "streams" {
+			other := *s
+			other.System.Network = "packets"
+			plan = append(plan, &tally{Info: scenarios.Info{Name: info.Name, Scenario: &other}, title: info.Name + "-packets",
+				set: slices.Concat(t.set, []string{"system.network=packets"}), verdicts: map[string]int{}, causes: map[string]int{}})
+		}
 	}
 	for _, name := range names {
 		if !slices.Contains(have, name) {
@@ -177,13 +184,13 @@ func withoutCovered(plan []*tally) []*tally {
 func kindsOf(s *scenarios.Scenario) []string {
 	kinds := map[string]bool{}
 	for _, f := range s.Faults {
-		kinds[kindOf(f)] = true
+		kinds[kindOf(s, f)] = true
 	}
 	return slices.Sorted(maps.Keys(kinds))
 }
 
 // kindOf is what a fault does, without to whom and for how long.
-func kindOf(f scenarios.Fault) string {
+func kindOf(s *scenarios.Scenario, f scenarios.Fault) string {
 	var object struct {
 		Spec struct {
 			Mode             string   `json:"mode"`
@@ -197,7 +204,7 @@ func kindOf(f scenarios.Fault) string {
 	spec := object.Spec
 	word := strings.TrimSpace(f.Plan.Kind + " " + f.Plan.Action)
 	if f.Plan.Kind == chaos.NetworkChaos {
-		word += " " + cmp.Or(spec.Direction, "to")
+		word += " " + cmp.Or(spec.Direction, "to") + " on " + s.System.Network
 	}
 	if f.Plan.Kind == chaos.PowerLoss {
 		word += " " + cmp.Or(spec.DirectoryEntries, "ext4")
@@ -361,7 +368,7 @@ func (c survival) report(plan []*tally, took time.Duration, out io.Writer) (int,
 		passed += t.verdicts["pass"]
 		violations += t.verdicts["violation"]
 		faults := strings.Join(kindsOf(t.Scenario), ", ")
-		row := []string{t.Name, faults, fmt.Sprint(t.verdicts["pass"]), fmt.Sprint(t.verdicts["unknown"]), fmt.Sprint(t.verdicts["violation"]), fmt.Sprint(t.verdicts[campaign.Failed])}
+		row := []string{t.title, faults, fmt.Sprint(t.verdicts["pass"]), fmt.Sprint(t.verdicts["unknown"]), fmt.Sprint(t.verdicts["violation"]), fmt.Sprint(t.verdicts[campaign.Failed])}
 		slices.Sort(t.lost)
 		if t.Scenario.System.Ack == "memory" {
 			lost, most := "-", "-"
@@ -370,7 +377,7 @@ func (c survival) report(plan []*tally, took time.Duration, out io.Writer) (int,
 			}
 			if most == "0" || most == "-" {
 				nothingLost = true
-				t.notes = append(t.notes, t.Name+": nothing was lost, so that the window was not tried")
+				t.notes = append(t.notes, t.title+": nothing was lost, so that the window was not tried")
 			}
 			memory = append(memory, append(row, lost, most, middle(t.rpos), largest(t.rpos), t.Scenario.System.Window.String()))
 			continue

@@ -30,7 +30,7 @@ func TestPlanHasEveryFault(t *testing.T) {
 		}
 		for _, f := range p.Scenario.Faults {
 			have[strings.TrimSpace(f.Plan.Kind+" "+f.Plan.Action)] = true
-			have[kindOf(f)] = true
+			have[kindOf(p.Scenario, f)] = true
 		}
 	}
 	for kind, actions := range chaos.Local.Can {
@@ -43,7 +43,8 @@ func TestPlanHasEveryFault(t *testing.T) {
 			}
 		}
 	}
-	for _, kind := range []string{"NetworkChaos partition both", "NetworkChaos partition to", "NetworkChaos partition from",
+	for _, kind := range []string{"NetworkChaos partition both on streams", "NetworkChaos partition to on streams", "NetworkChaos partition from on streams",
+		"NetworkChaos partition both on packets", "NetworkChaos partition to on packets", "NetworkChaos partition from on packets",
 		"PowerLoss strict of all", "PodChaos pod-kill with grace"} {
 		if !have[kind] {
 			t.Errorf("no bundled scenario with ack: durable has %s", kind)
@@ -127,11 +128,11 @@ func TestSurvival(t *testing.T) {
 		want                 string // in the output
 	}{
 		{"all pass", "one-way", "0", `{"verdict":"pass","lost_acks":0,"faults":[{"recovery":{"outage_ns":{"max":4000000000}}}]}`, 0,
-			"one-way       NetworkChaos partition to  3     0        0          0       0                    0          2.00 s         4.00 s"},
+			"one-way          NetworkChaos partition to on streams  3     0        0          0       0                    0          2.00 s         4.00 s"},
 		{"violation", "one-way", "0", `{"verdict":"violation","lost_acks":2,"checks":[{"violations":[{"kind":"lost"},{"kind":"lost"}]}]}`, 1, "violation: lost, 2 acknowledged writes lost"},
 		{"unknown", "one-way", "0", `{"verdict":"unknown","reasons":["The load generator did not get to run for 404ms (limit 250ms).","The load generator'"'"'s send lag p99 was 1s (limit 10ms)."]}`, 2,
-			"unknown or failed in 1 runs: the load generator was starved\n"},
-		{"unknown for another reason", "one-way", "0", `{"verdict":"unknown","reasons":["Whatever."]}`, 2, "unknown or failed in 1 runs: Whatever.\n"},
+			"unknown or failed in 2 runs: the load generator was starved\n"},
+		{"unknown for another reason", "one-way", "0", `{"verdict":"unknown","reasons":["Whatever."]}`, 2, "unknown or failed in 2 runs: Whatever.\n"},
 		{"missed", "one-way", "0", `{"verdict":"pass","lost_acks":0,"expectations":[{"name":"x","met":false}]}`, 0, "3     0        0          0       1  "},
 		{"within the window", "memory-power-loss", "5", `{"verdict":"pass","lost_acks":70,"faults":[{"recovery":{"rpo_ns":400000000}}]}`, 0,
 			"3     0        0          0       5                 70   300 ms              400 ms  500ms"},
