@@ -97,7 +97,7 @@ func TestByHandRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := b.file + ":1: and no\n" + b.file + ":6: spec.selector.labelSelectors.statequake.dev/node: is not there\nhint: look"
+	want := b.file + ":2: and no\n" + b.file + ":6: spec.selector.labelSelectors.statequake.dev/node: is not there\nhint: look"
 	if got := b.Refused(0, refused).Error(); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}

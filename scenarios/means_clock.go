@@ -13,7 +13,7 @@ import (
 // gives nodes hosts of their own starts them on a thread there.
 func openClock(_ context.Context, r *run) (*opened, error) {
 	if r.held {
-		if err := probeClocks(r.opt.Binary); err != nil {
+		if err := probeClocks(); err != nil {
 			return nil, err
 		}
 	}
