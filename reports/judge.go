@@ -220,6 +220,8 @@ func (v *Verdict) decide(run *history.Run) {
 	for i := range v.Faults {
 		f := &v.Faults[i]
 		switch {
+		case slices.Contains(observed, f.Kind):
+			unknown("By itself, not by a fault of the scenario: %s.", f.Evidence.Detail)
 		case f.Requested == nil && f.Injected == nil:
 			unknown("The fault %s was planned, but never requested.", f.Name)
 		case f.Injected == nil:

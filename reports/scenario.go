@@ -107,8 +107,12 @@ func (s *scenario) witnessed() bool {
 	return ok
 }
 
+// observed are kinds of faults that nobody injected: what befell the system by
+// itself.
+var observed = []string{"OwnExit", "NotReady"}
+
 // unplanned are the names of faults that are no part of the scenario: those by
-// hand, but not the ends of nodes by themselves.
+// hand, but not what befell the system by itself.
 func (s *scenario) unplanned(faults []recovery.Fault) []string {
 	planned := map[string]bool{}
 	for _, f := range s.Faults {
@@ -116,7 +120,7 @@ func (s *scenario) unplanned(faults []recovery.Fault) []string {
 	}
 	var names []string
 	for _, f := range faults {
-		if !planned[f.Name] && f.Kind != "OwnExit" {
+		if !planned[f.Name] && !slices.Contains(observed, f.Kind) {
 			names = append(names, f.Name)
 		}
 	}

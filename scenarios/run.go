@@ -291,9 +291,18 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		err = errors.Join(cause, err)
 	}
 	if readyErr != nil {
-		readyErr = fmt.Errorf("after the load: %w", readyErr)
+		r.notReady(readyErr)
 	}
-	return result, prober.Touched(), errors.Join(err, faultErr, probeErr, readyErr)
+	return result, prober.Touched(), errors.Join(err, faultErr, probeErr)
+}
+
+// notReady records that the system was not ready again after the load. What it
+// still answers is audited.
+func (r *run) notReady(err error) {
+	r.record.Fault(history.Fault{
+		Name: "not-ready", Kind: "NotReady", Event: history.Evidence, At: r.now(),
+		Proof: history.Mismatch, Detail: "after the load the system was not ready within " + recoverLimit.String() + ": " + err.Error(),
+	})
 }
 
 // targets are the nodes as faults see them.
