@@ -34,9 +34,9 @@ func TestJudgeByHand(t *testing.T) {
 		}
 	}
 	f := newFixture()
-	f.faults = append(f.faults, history.Fault{Name: "own-exit-n1-1", Kind: "OwnExit", Event: history.Evidence, Proof: history.Mismatch, Targets: []string{"n1"}})
+	f.faults = append(f.faults, history.Fault{Name: "own-exit-n1", Kind: "OwnExit", Event: history.Evidence, Proof: history.Mismatch, Targets: []string{"n1"}})
 	if v := f.judge(t); slices.ContainsFunc(v.Reasons, func(r string) bool {
-		return r == "Injected by hand, and no part of the scenario that a replay runs: own-exit-n1-1."
+		return r == "Injected by hand, and no part of the scenario that a replay runs: own-exit-n1."
 	}) {
 		t.Errorf("reasons %q", v.Reasons)
 	}

@@ -65,7 +65,7 @@ func TestJudgeUnknown(t *testing.T) {
 		{"never injected", func(f *fixture) { f.faults = f.faults[:1] }, "The fault kill-owner was requested at 6.000 s, but never injected."},
 		{"evidence without injection", func(f *fixture) { f.faults = slices.Delete(f.faults, 1, 2) }, "was requested at 6.000 s, but never injected: process 4711"},
 		{"a node ended by itself", func(f *fixture) {
-			f.faults = append(f.faults, history.Fault{Name: "own-exit-n1-1", Kind: "OwnExit", Event: history.Evidence, Proof: history.Mismatch, Detail: "n1 (pid 7) ended on its own: exit status 2"})
+			f.faults = append(f.faults, history.Fault{Name: "own-exit-n1", Kind: "OwnExit", Event: history.Evidence, Proof: history.Mismatch, Detail: "n1 (pid 7) ended on its own: exit status 2"})
 		}, "By itself, not by a fault of the scenario: n1 (pid 7) ended on its own: exit status 2."},
 		{"not ready again", func(f *fixture) {
 			f.faults = append(f.faults, history.Fault{Name: "not-ready", Kind: "NotReady", Event: history.Evidence, Proof: history.Mismatch, Detail: "after the load the system was not ready within 30s"})

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"statequake/chaos"
 	"statequake/chaos/process"
+	"statequake/fixtures"
 	"statequake/fixtures/lease"
 	"statequake/history"
 	"statequake/loadgen"
@@ -347,18 +349,23 @@ func (r *run) audit(keys []loadgen.EntityKey) {
 	})
 }
 
-// ownExits records the ends of nodes that no fault asked for.
+// ownExits records the ends of nodes that no fault asked for, one event for a
+// node.
 func (r *run) ownExits() {
 	for node, exits := range r.system.OwnExits() {
-		for i, e := range exits {
-			if r.equipment.excused(node, e.At) {
-				continue // told of by the evidence of the fault
-			}
-			r.record.Fault(history.Fault{
-				Name: fmt.Sprintf("own-exit-%s-%d", node, i+1), Kind: "OwnExit", Event: history.Evidence, At: e.At, Targets: []string{node},
-				Proof: history.Mismatch, Detail: fmt.Sprintf("%s (pid %d) ended on its own: %s", node, e.PID, e.Status),
-			})
+		exits = slices.DeleteFunc(exits, func(e fixtures.Exit) bool { return r.equipment.excused(node, e.At) }) // told of by the evidence of the fault
+		if len(exits) == 0 {
+			continue
 		}
+		first, last := exits[0], exits[len(exits)-1]
+		detail := fmt.Sprintf("%s (pid %d) ended on its own: %s", node, first.PID, first.Status)
+		if len(exits) > 1 {
+			detail += fmt.Sprintf("; so it did %d times, the last one: %s", len(exits), last.Status)
+		}
+		r.record.Fault(history.Fault{
+			Name: "own-exit-" + node, Kind: "OwnExit", Event: history.Evidence, At: first.At, Targets: []string{node},
+			Proof: history.Mismatch, Detail: detail,
+		})
 	}
 }
 
