@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -301,9 +302,10 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 // notReady records that the system was not ready again after the load. What it
 // still answers is audited.
 func (r *run) notReady(err error) {
+	problem, _, _ := strings.Cut(err.Error(), "; its log ends with") // which is beside the record
 	r.record.Fault(history.Fault{
 		Name: "not-ready", Kind: "NotReady", Event: history.Evidence, At: r.now(),
-		Proof: history.Mismatch, Detail: "after the load the system was not ready within " + recoverLimit.String() + ": " + err.Error(),
+		Proof: history.Mismatch, Detail: "after the load the system was not ready within " + recoverLimit.String() + ": " + problem,
 	})
 }
 
