@@ -124,13 +124,14 @@ func TestInterrupt(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			history := filepath.Join(out, "history.jsonl")
-			for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-				if data, _ := os.ReadFile(history); bytes.Count(data, []byte("\n")) > 500 {
+			// Not before the last fault: one that never came would make the run unknown.
+			killed := regexp.MustCompile(`"name":"kill-one".*"event":"evidence"`)
+			for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+				if data, _ := os.ReadFile(filepath.Join(out, "faults.jsonl")); killed.Match(data) {
 					break
 				}
 				if time.Now().After(end) {
-					t.Fatalf("no operations within 20 s\n%s", text.String())
+					t.Fatalf("no evidence of kill-one within 30 s\n%s", text.String())
 				}
 			}
 			for range tc.signals {
