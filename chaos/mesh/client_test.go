@@ -390,3 +390,32 @@ current-context: here
 		t.Error("no error for a file that is not there")
 	}
 }
+
+// An object of the same name that somebody puts in the place of ours is not ours
+// to delete.
+func TestReplaced(t *testing.T) {
+	api := inMemory(t, interceptor.Funcs{})
+	w := newRecorded(api)
+	w.InjectWithin = time.Minute
+	replaced := make(chan error, 1)
+	go func() {
+		key := client.ObjectKey{Namespace: "shop", Name: "fault"}
+		var ours v1alpha1.PodChaos
+		for api.Get(t.Context(), key, &ours) != nil && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		other := &v1alpha1.PodChaos{Spec: ours.Spec}
+		other.Namespace, other.Name = key.Namespace, key.Name
+		replaced <- errors.Join(api.Delete(t.Context(), &ours), api.Create(t.Context(), other))
+	}()
+	report, err := w.Inject(t.Context(), object(t, "shop", chaos.PodChaos, killAll))
+	if err := errors.Join(err, <-replaced); err != nil {
+		t.Fatal(err)
+	}
+	if report.Proof != history.Inconclusive || !strings.Contains(report.Detail, "somebody else deleted the object") {
+		t.Errorf("%s: %s", report.Proof, report.Detail)
+	}
+	if leftOver(t, api, "shop") == "" {
+		t.Error("the other object was removed")
+	}
+}
