@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -76,18 +77,7 @@ func (d *desk) check(o hand.Order) (*chaos.Fault, []hand.Problem) {
 	plan, err := chaos.ParseFor(chaos.Local, o.Name, chaos.At(0), o.Chaos)
 	p.refuseAll(at+".chaos", err)
 	if err == nil {
-		if !slices.Contains(d.kinds, plan.Kind) {
-			text, why, _ := strings.Cut(d.cannot[plan.Kind], "\nhint: ")
-			p.refuse(at+".chaos.kind", why, "%s", text)
-		} else if problem := d.refuse(plan); problem != nil {
-			p.refuse(at+"."+problem.Field, problem.Hint, "%s", problem.Text)
-		}
-		s := *d.scenario
-		s.Faults = []Fault{{Name: o.Name, Trigger: chaos.At(0), Chaos: o.Chaos, Plan: plan}}
-		p.contradictions(&s)
-		p.disks(&s)
-		p.storeRoles(&s)
-		d.keys(p, at+".chaos.spec.selector.labelSelectors", o.Chaos)
+		d.judge(p, at, o, plan)
 	}
 	var problems []hand.Problem
 	for _, bad := range p.problems {
@@ -98,6 +88,24 @@ func (d *desk) check(o hand.Order) (*chaos.Fault, []hand.Problem) {
 		problems = append(problems, hand.Problem{Field: strings.TrimPrefix(field, "."), Text: bad.text, Hint: bad.hint})
 	}
 	return plan, problems
+}
+
+// judge reports what this harness and its system cannot do.
+func (d *desk) judge(p *parser, at string, o hand.Order, plan *chaos.Fault) {
+	if !slices.Contains(d.kinds, plan.Kind) {
+		text, hint, _ := strings.Cut(d.cannot[plan.Kind], "\nhint: ")
+		p.refuse(at+".chaos.kind", hint, "%s", text)
+		return
+	}
+	if problem := d.refuse(plan); problem != nil {
+		p.refuse(at+"."+problem.Field, problem.Hint, "%s", problem.Text)
+	}
+	s := *d.scenario
+	s.Faults = []Fault{{Name: o.Name, Trigger: chaos.At(0), Chaos: o.Chaos, Plan: plan}}
+	p.contradictions(&s)
+	p.disks(&s)
+	p.storeRoles(&s)
+	d.keys(p, at+".chaos.spec.selector.labelSelectors", o.Chaos)
 }
 
 // keys reports a selector by the hottest key where nothing is hot.
@@ -131,18 +139,32 @@ func (r *run) missing(reason func(kind string) string) (kinds []string, cannot m
 	return kinds, cannot
 }
 
+// handNodes are the nodes as Info has them; outside are the addresses at which
+// they answer outside of this process's network, if they are others.
+func (r *run) handNodes(outside []string) []hand.Node {
+	network := r.equipment.net()
+	var nodes []hand.Node
+	for i, n := range r.system.Nodes() {
+		_, port, _ := net.SplitHostPort(n.Addr) // it has one
+		node := hand.Node{Name: n.Name, Addr: net.JoinHostPort(network.ReachOf(n.Name), port)}
+		if i < len(outside) {
+			node.Reach = outside[i]
+		} else if node.Addr != n.Addr {
+			node.Reach = n.Addr
+		}
+		nodes = append(nodes, node)
+	}
+	return nodes
+}
+
 // takeByHand takes faults by hand until close is called, which heals them and
 // returns when they are over. They wait for the end of the warmup.
 func (r *run) takeByHand(faults *chaos.Nemesis, from time.Duration) (close func()) {
 	kinds, cannot := r.missing(func(kind string) string {
 		return fmt.Sprintf("%s takes what this run has not opened, since its scenario has no such fault\nhint: statequake cluster up --chaos starts a cluster for faults by hand", kind)
 	})
-	var nodes []hand.Node
-	for _, n := range r.system.Nodes() {
-		nodes = append(nodes, hand.Node{Name: n.Name, Addr: n.Addr})
-	}
 	d := &desk{
-		harness: "run of " + r.scenario.Name, scenario: r.scenario, nemesis: faults, nodes: nodes,
+		harness: "run of " + r.scenario.Name, scenario: r.scenario, nemesis: faults, nodes: r.handNodes(nil),
 		kinds: kinds, cannot: cannot, refuse: r.equipment.refuse,
 		hottest: true, from: from, now: r.now,
 	}

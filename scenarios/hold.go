@@ -86,13 +86,7 @@ func Hold(ctx context.Context, opt HoldOptions) (*Held, error) {
 			Now: r.now, Record: func(history.Fault) {},
 		}),
 	}
-	for i, n := range r.system.Nodes() {
-		node := hand.Node{Name: n.Name, Addr: n.Addr}
-		if i < len(opt.Reach) {
-			node.Reach = opt.Reach[i]
-		}
-		d.nodes = append(d.nodes, node)
-	}
+	d.nodes = r.handNodes(opt.Reach)
 	if h.server, err = d.serve(opt.Dir); err != nil {
 		return nil, errors.Join(err, h.Close(ctx))
 	}
@@ -197,10 +191,10 @@ func moveFiles(from, to string) error {
 // sameHosts compares the hosts of the nodes with those in the file, or writes
 // them to it.
 func (r *run) sameHosts(file string) error {
-	reach := r.equipment.net().ReachOf
+	net := r.equipment.net()
 	var hosts []string
 	for _, node := range nodeNames(r.scenario.System.Nodes) {
-		hosts = append(hosts, reach(node))
+		hosts = append(hosts, net.ReachOf(node))
 	}
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {

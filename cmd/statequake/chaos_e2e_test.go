@@ -349,6 +349,25 @@ func TestChaosInSandbox(t *testing.T) {
 	}
 }
 
+// TestChaosOnStreams: without namespaces a cluster takes faults of what its nodes
+// send each other, and none of disks.
+func TestChaosOnStreams(t *testing.T) {
+	binary, dir := build(t)
+	faultFiles(t, dir)
+	up, cluster, addrs := upCluster(t, binary, "--chaos", "--no-sandbox")
+	wantInOrder(t, up.said(), "It takes ", "NetworkChaos", "Not DiskFull, IOChaos, PowerLoss: faults of disks need a mount namespace")
+	out, err := exec.Command(binary, "cluster", "show", cluster).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), addrs[2]) || strings.Contains(string(out), "statequake:") {
+		t.Errorf("cluster show: %v\n%s", err, out)
+	}
+	said := once(t, binary, dir, 0, "partition.yaml", "--cluster", cluster)
+	wantInOrder(t, said, "confirmed: n1->n2: ", "recovered")
+	wantInOrder(t, once(t, binary, dir, exitError, "full.yaml", "--cluster", cluster), "full.yaml:1: kind: faults of disks need a mount namespace", "hint: ")
+	if status, body, err := add(addrs[0]); err != nil || status != http.StatusOK {
+		t.Errorf("afterwards: %d %s %v", status, body, err)
+	}
+}
+
 // TestChaosOfStrangers: faults go into nodes that somebody else has started, and
 // are healed when whoever asked for them is killed.
 func TestChaosOfStrangers(t *testing.T) {

@@ -33,6 +33,7 @@ func clusterCmd() *cobra.Command {
 
 func clusterUpCmd() *cobra.Command {
 	opt := scenarios.HoldOptions{Shards: 16}
+	var noSandbox bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start a local cluster and keep it running until Ctrl-C",
@@ -43,7 +44,9 @@ started again.
 ProcessPause, StressChaos and TimeChaos. With --chaos it also takes the others
 that this machine can do, as faults of the network and of disks. For that it runs
 in namespaces of its own, its data directories are file systems of this program,
-and what reaches a node from outside is forwarded to it. It is slower then.`,
+and what reaches a node from outside is forwarded to it. It is slower then.
+Without namespaces it has no faults of disks, and those of the network meet what
+the nodes send each other, but not what is sent to them by hand.`,
 		Example: `  statequake cluster up --nodes 3 --ack durable --dir /tmp/sq
   statequake cluster up --chaos --dir /tmp/sq-chaos`,
 		Args: cobra.NoArgs,
@@ -61,7 +64,7 @@ and what reaches a node from outside is forwarded to it. It is slower then.`,
 			if opt.Dir, err = filepath.Abs(opt.Dir); err != nil {
 				return fmt.Errorf("--dir: %w", err)
 			}
-			if opt.All && !sandbox.Inside() {
+			if opt.All && !noSandbox && !sandbox.Inside() {
 				code, err := sandbox.EnterWith(func() ([]*os.File, error) { return outsideListeners(opt.Dir, opt.Nodes) })
 				var unavailable *sandbox.Unavailable
 				switch {
@@ -81,6 +84,7 @@ and what reaches a node from outside is forwarded to it. It is slower then.`,
 	f.StringVar(&opt.Dir, "dir", "statequake-cluster", "directory of data and logs; a cluster that was there goes on")
 	f.IntVar(&opt.Shards, "shards", opt.Shards, "number of shards")
 	f.BoolVar(&opt.All, "chaos", false, "take every fault that this machine can do")
+	f.BoolVar(&noSandbox, "no-sandbox", false, "with --chaos: run in the machine's own namespaces")
 	return cmd
 }
 
