@@ -46,6 +46,16 @@ func (AfterAcks) trigger() {}
 func (OnFile) trigger()    {}
 func (While) trigger()     {}
 
+// DefaultTrigger is that of a fault of a kind for which none is given; nil if one
+// has to be. Power is best lost in the midst of a write: at most instants a store
+// that syncs has little to lose.
+func DefaultTrigger(kind string) Trigger {
+	if kind == PowerLoss {
+		return OnFile{Op: "write", Path: "*", Nth: 500}
+	}
+	return nil
+}
+
 // Triggers are the fields of which ParseTrigger wants one.
 func Triggers() []string { return []string{"at", "within", "after", "on", "while"} }
 

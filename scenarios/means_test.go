@@ -185,6 +185,22 @@ func TestHalves(t *testing.T) {
 	}
 }
 
+// Power is lost in the midst of a write, unless the scenario says when.
+func TestPowerLossTrigger(t *testing.T) {
+	text := edit(t, withFault, "    at: 2s\n    chaos:\n      kind: PodChaos\n      spec: {action: pod-kill,", "    chaos:\n      kind: PowerLoss\n      spec: {")
+	s, err := Parse("f.yaml", []byte(text), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (chaos.OnFile{Op: "write", Path: "*", Nth: 500}); s.Faults[0].Trigger != want || s.Faults[0].Plan.Trigger != want {
+		t.Errorf("trigger %+v, want %+v", s.Faults[0].Trigger, want)
+	}
+	resolved, err := s.Resolved(Facts{})
+	if err != nil || !strings.Contains(string(resolved), `"on": {nth: 500, write: '*'}`) {
+		t.Errorf("%v\n%s", err, resolved)
+	}
+}
+
 // A resolved trigger means the same.
 func TestResolvedTriggers(t *testing.T) {
 	for text, want := range map[string]chaos.Trigger{

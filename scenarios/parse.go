@@ -367,7 +367,13 @@ func (p *parser) faults(root object) []Fault {
 		}
 		o.need("name", "")
 		o.need("chaos", "chaos: {kind: PodChaos, spec: {action: pod-kill, ...}}")
-		f := Fault{Name: p.name(o), Trigger: p.trigger(o)}
+		f := Fault{Name: p.name(o)}
+		if !slices.ContainsFunc(chaos.Triggers(), o.has) {
+			f.Trigger = chaos.DefaultTrigger(kindOf(o.values["chaos"]))
+		}
+		if f.Trigger == nil {
+			f.Trigger = p.trigger(o)
+		}
 		if other, ok := first[f.Name]; ok && o.has("name") {
 			o.refuse("name", "", "%s is the name of %s too", f.Name, other)
 		}
@@ -445,6 +451,17 @@ func (p *parser) storeRoles(s *Scenario) {
 }
 
 // chaos reads the Chaos Mesh object of a fault.
+// kindOf is the kind that an object of a fault has, "" if it has none.
+func kindOf(object *yaml.Node) string {
+	if object == nil || object.Kind != yaml.MappingNode {
+		return ""
+	}
+	if _, kind := child(object, "kind"); kind != nil {
+		return kind.Value
+	}
+	return ""
+}
+
 func (p *parser) chaos(o object, f *Fault) {
 	path, n := join2(o.path, "chaos"), o.values["chaos"]
 	if n.Kind != yaml.MappingNode {
