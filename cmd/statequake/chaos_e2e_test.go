@@ -157,7 +157,7 @@ func faultFiles(t *testing.T, dir string) {
 	}
 }
 
-// clusterUp starts a cluster in a directory with a path that no address of a
+// upCluster starts a cluster in a directory with a path that no address of a
 // socket can hold, and returns that and the addresses of its nodes.
 func upCluster(t *testing.T, binary string, args ...string) (p *program, dir string, addrs []string) {
 	t.Helper()
@@ -359,6 +359,11 @@ func TestChaosOnStreams(t *testing.T) {
 	out, err := exec.Command(binary, "cluster", "show", cluster).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), addrs[2]) || strings.Contains(string(out), "statequake:") {
 		t.Errorf("cluster show: %v\n%s", err, out)
+	}
+	for _, addr := range addrs { // a path that nothing has passed yet proves nothing
+		if status, body, err := add(addr); err != nil || status != http.StatusOK {
+			t.Fatalf("%s: %d %s %v", addr, status, body, err)
+		}
 	}
 	said := once(t, binary, dir, 0, "partition.yaml", "--cluster", cluster)
 	wantInOrder(t, said, "confirmed: n1->n2: ", "recovered")
