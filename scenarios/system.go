@@ -131,6 +131,9 @@ func (r *run) startOwn(ctx context.Context) (system, error) {
 		Start: r.equipment.start, Net: r.equipment.net(),
 	})
 	if err != nil {
+		if r.scenario.System.Network == "streams" && r.scenario.System.Nodes > 1 {
+			err = withHint(err, "its nodes reach each other by the proxies in HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; system.network: packets needs none of them")
+		}
 		return system{}, err
 	}
 	s := system{
