@@ -14,7 +14,7 @@ import (
 )
 
 // bugs are the misbehaviours planted in the reference runtime.
-var bugs = []string{"ack-before-journal", "no-fence", "double-apply", "dirty-read", "no-fsync", "lease-not-checked"}
+var bugs = []string{"ack-before-journal", "no-fence", "double-apply", "dirty-read", "no-fsync", "lease-not-checked", "wall-clock-timers"}
 
 // violationKinds are the kinds of violation the witness audit tells apart.
 var violationKinds = []string{"duplicated", "lost", "phantom", "dirty-read", "wrong-result", "stale-read", "reordered", "future-read", "half-applied", "missed-deadline"}

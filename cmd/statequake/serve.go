@@ -33,6 +33,7 @@ var planted = map[string]core.Bugs{
 	"dirty-read":         {DirtyRead: true},
 	"no-fsync":           {NoFsync: true},
 	"lease-not-checked":  {LeaseNotChecked: true},
+	"wall-clock-timers":  {WallClockTimers: true},
 }
 
 // acks are the contracts of the reference runtime.

@@ -18,6 +18,7 @@ type Bugs struct {
 	DoubleApply      bool // a retried command is executed again
 	DirtyRead        bool // reads of not yet durable state are not held back
 	NoFsync          bool // the store calls durable what is not synced to disk; etcd only
+	WallClockTimers  bool // timers follow the wall clock wherever it jumps
 	LeaseNotChecked  bool // the lease goes on while the store does not answer whether it may
 }
 

@@ -27,7 +27,7 @@ func (n *Node) timers() {
 				s.mu.Unlock()
 				continue
 			}
-			out := m.Tick(n.now(), time.Now().UnixNano())
+			out := m.Tick(n.now(), n.wall())
 			pending := m.Pending()
 			count, size := m.Entities()
 			timers += m.Timers()
@@ -42,6 +42,16 @@ func (n *Node) timers() {
 		n.metrics.entityBytes.Set(float64(bytes))
 		n.metrics.timers.Set(float64(timers))
 	}
+}
+
+// wall is the wall clock in ns since 1970 as it was when the node started, carried
+// on by the monotonic clock: a step of the wall clock must not make timers fire
+// early, or never.
+func (n *Node) wall() int64 {
+	if n.cfg.Bugs.WallClockTimers {
+		return time.Now().UnixNano()
+	}
+	return n.base.UnixNano() + int64(n.now())
 }
 
 // fire sends the command of a timer to its target.
