@@ -246,6 +246,8 @@ func (f *Fault) parseAction(k kindOf, means Means, can []string, text []byte) er
 		return fmt.Errorf("spec.action: container-kill is not available on %s, which have no containers\nhint: pod-kill ends the node's process, as container-kill would", means.on())
 	case !slices.Contains(k.actions, f.Action):
 		return fmt.Errorf("spec.action: unknown action %q; have %s", f.Action, strings.Join(can, ", "))
+	case f.Action == string(v1alpha1.IoAttrOverride) && !slices.Contains(can, f.Action):
+		return fmt.Errorf("spec.action: attrOverride is not available on %s; have %v\nhint: fault with methods: [getattr] lets a node fail to read attributes", means.on(), means)
 	case !slices.Contains(can, f.Action):
 		return fmt.Errorf("spec.action: %s is not available on %s; have %v", f.Action, means.on(), means)
 	}

@@ -55,7 +55,7 @@ func TestParseErrors(t *testing.T) {
 		{`[]`, "not a JSON object of a fault: "},
 		{`{"kind":3}`, "kind: is a JSON number, want string"},
 		{`{"spec":{}}`, "kind: is missing; have PodChaos pod-kill, PodChaos pod-failure, NetworkChaos partition, "},
-		{`{"kind":"IOChaos","spec":{"action":"attrOverride"}}`, "spec.action: attrOverride is not available on local processes; have "},
+		{`{"kind":"IOChaos","spec":{"action":"attrOverride"}}`, "spec.action: attrOverride is not available on local processes; have " + Local.String() + "\nhint: fault with methods: [getattr] lets a node fail to read attributes"},
 		{`{"kind":"PodChaos","apiVersion":"v1","spec":{` + killSpec + `}}`, `apiVersion: "v1", want "chaos-mesh.org/v1alpha1" or none`},
 		{`{"kind":"ProcessPause","apiVersion":"chaos-mesh.org/v1alpha1","spec":{` + pauseSpec + `}}`, "apiVersion: "},
 		{`{"kind":"PodChaos"}`, "spec.action: is missing; have pod-kill, pod-failure"},
