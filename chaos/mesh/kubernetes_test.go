@@ -162,7 +162,10 @@ func missing(want, have any) string {
 			}
 		}
 	default:
-		if fmt.Sprint(want) != fmt.Sprint(have) {
+		// As JSON, since one decoder makes float64 of whole numbers and the other int64.
+		a, errA := json.Marshal(want)
+		b, errB := json.Marshal(have)
+		if errA != nil || errB != nil || !bytes.Equal(a, b) {
 			return "?"
 		}
 	}
