@@ -395,8 +395,14 @@ func TestCallerGivesUp(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !isTimeout(err) {
 		t.Fatalf("an answer while the path is cut: %v", err)
 	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if reply, err := io.ReadAll(c); err != nil || len(reply) < 2 || reply[1] != socksTimeout {
+		t.Fatalf("who has closed is answered %v, %v", reply, err)
+	}
 	c.Close()
-	time.Sleep(50 * time.Millisecond) // for the close to arrive; if it does not in time, the test passes less often
 	undo()
 	if d, err := l.dial(t.Context(), 1, target.String()); err != nil {
 		t.Fatal(err)
