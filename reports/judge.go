@@ -62,6 +62,7 @@ type System struct {
 	Version string        `json:"version"`
 	Nodes   int           `json:"nodes"`
 	Store   string        `json:"store,omitempty"`     // of the reference runtime: "etcd" or "postgres"; empty for one's own system
+	Network string        `json:"network,omitempty"`   // what faults of the network met: "streams" or "packets"; empty without any
 	Ack     string        `json:"ack"`                 // the contract it is judged by
 	Window  time.Duration `json:"window_ns,omitempty"` // of ack: memory
 	Bug     string        `json:"bug,omitempty"`       // planted on purpose
@@ -159,7 +160,7 @@ func judge(dir string, plan *scenario, run *history.Run) (*Verdict, error) {
 	v := &Verdict{
 		Version: version, Scenario: plan.Name, Claim: plan.Claim, Seed: plan.Seed, Runs: 1,
 		System: System{
-			Name: plan.System.Name, Version: plan.System.Version, Nodes: plan.System.Nodes, Store: plan.System.Store, Ack: plan.System.Ack,
+			Name: plan.System.Name, Version: plan.System.Version, Nodes: plan.System.Nodes, Store: plan.System.Store, Network: plan.System.Network, Ack: plan.System.Ack,
 			Window: plan.System.Window, Bug: plan.System.Bug, Reveals: plan.Reveals, URL: string(plan.System.URL),
 		},
 		Load: Load{

@@ -435,9 +435,9 @@ func TestMemoryContract(t *testing.T) {
 }
 
 // The verdict names the store of the reference runtime; other systems, and runs
-// made before there was a choice, have none.
+// made before there was a choice, have none. Likewise the network.
 func TestStore(t *testing.T) {
-	for line, want := range map[string]string{"": "", "  store: etcd\n": `"store":"etcd"`, "  store: postgres\n": `"store":"postgres"`} {
+	for line, want := range map[string]string{"": "", "  store: etcd\n": `"store":"etcd"`, "  store: postgres\n": `"store":"postgres"`, "  network: streams\n": `"network":"streams"`} {
 		f := newFixture()
 		f.edit("  store: etcd\n", line)
 		data, err := json.Marshal(f.judge(t).System)

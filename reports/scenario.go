@@ -32,6 +32,7 @@ type scenario struct {
 		Version string        `yaml:"version"`
 		Nodes   int           `yaml:"nodes"`
 		Store   string        `yaml:"store"`
+		Network string        `yaml:"network"`
 		Ack     string        `yaml:"ack"`
 		Window  time.Duration `yaml:"window"`
 		Bug     string        `yaml:"bug"`

@@ -195,6 +195,9 @@ func (s System) about() string {
 	if s.Store != "" {
 		text += ", store: " + s.Store
 	}
+	if s.Network != "" {
+		text += ", network: " + s.Network
+	}
 	text += ", ack: " + s.Ack
 	if s.Window > 0 {
 		text += " with window " + duration(s.Window)
