@@ -252,16 +252,21 @@ type lineRound struct {
 	arrived chan struct{} // has room; after each probe
 }
 
+// pair is a path or the way back, the same for both.
+func (l *Links) pair(p Path) Path {
+	if slices.Index(l.hosts, p.From) > slices.Index(l.hosts, p.To) {
+		return Path{p.To, p.From}
+	}
+	return p
+}
+
 // line is the connection between the ends of a path, a new one if there is
 // none.
 func (l *Links) line(ctx context.Context, p Path) (*line, error) {
 	if _, err := l.lane(p); err != nil {
 		return nil, err
 	}
-	pair := p
-	if slices.Index(l.hosts, p.From) > slices.Index(l.hosts, p.To) {
-		pair = Path{p.To, p.From}
-	}
+	pair := l.pair(p)
 	known := func() *line {
 		l.probing.Lock()
 		defer l.probing.Unlock()
@@ -487,10 +492,7 @@ func (l *Links) lookReject(ctx context.Context, p Path) Evidence {
 	default:
 		words, proof = append(words, "a new connection: "+err.Error()), history.Inconclusive
 	}
-	pair := p
-	if slices.Index(l.hosts, p.From) > slices.Index(l.hosts, p.To) {
-		pair = Path{p.To, p.From}
-	}
+	pair := l.pair(p)
 	l.probing.Lock()
 	line := l.lines[pair]
 	l.probing.Unlock()
