@@ -52,7 +52,8 @@ func ThisMachine() Machine {
 	return m
 }
 
-// Resolved writes the scenario with every default filled in, and the facts.
+// Resolved writes the scenario with every default filled in, and the facts, if
+// there are any.
 // Parse accepts the result, ignores the facts and returns a scenario equal to
 // s, so a run directory's scenario can be run again.
 func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
@@ -112,13 +113,13 @@ type resolvedFile struct {
 	Abort   map[string]string `yaml:"abort,flow"`
 	Expect  map[string]string `yaml:"expect,omitempty"`
 	Reveals string            `yaml:"reveals,omitempty"`
-	Machine Machine           `yaml:"machine"`
+	Machine Machine           `yaml:"machine,omitempty"`
 
 	Resolved struct {
 		Statequake string `yaml:"statequake"`
 		Isolation  string `yaml:"isolation"`
 		RunTag     string `yaml:"run_tag"`
-	} `yaml:"resolved"`
+	} `yaml:"resolved,omitempty"`
 }
 
 type resolvedSystem struct {
