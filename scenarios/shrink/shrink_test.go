@@ -101,6 +101,8 @@ time after c 8s -> 2s
 time before c 2s -> 0s
 load.warmup 2s -> 0s
 system.nodes 3 -> 1
+probes of a key per minute 3000 -> 1
+probe.keys 3 -> 1
 load.workload.keys 500 -> 1
 load.arrivals.constant 300 -> 1
 without operations add

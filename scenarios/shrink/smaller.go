@@ -45,17 +45,13 @@ func (d number) sizes() []int64 {
 func (d number) change(s *scenarios.Scenario, to int64) (string, *scenarios.Scenario) {
 	c := clone(s)
 	d.set(c, to)
-	if d.words != "" {
+	switch {
+	case d.words != "":
 		return d.words, c
+	case d.unit > 0:
+		return fmt.Sprintf("%s %v -> %v", d.name, time.Duration(d.now)*d.unit, time.Duration(to)*d.unit), c
 	}
-	return fmt.Sprintf("%s %s -> %s", d.name, d.text(d.now), d.text(to)), c
-}
-
-func (d number) text(n int64) string {
-	if d.unit > 0 {
-		return fmt.Sprint(time.Duration(n) * d.unit)
-	}
-	return fmt.Sprint(n)
+	return fmt.Sprintf("%s %d -> %d", d.name, d.now, to), c
 }
 
 // timeUnit is how exactly the instants of a smaller scenario are found.
@@ -71,6 +67,9 @@ func numbers(s *scenarios.Scenario) []number {
 		all = append(all, number{name: name, now: ceil(now), unit: timeUnit, set: func(s *scenarios.Scenario, n int64) { set(s, time.Duration(n)*timeUnit) }})
 	}
 	span("load.warmup", s.Load.Warmup, func(s *scenarios.Scenario, d time.Duration) { s.Load.Warmup = d })
+	// The probes first: what they alone can show as well is better shown by the load.
+	count("probes of a key per minute", int64(time.Minute/s.Probe.Every), 1, func(s *scenarios.Scenario, n int64) { s.Probe.Every = time.Minute / time.Duration(n) })
+	count("probe.keys", int64(s.Probe.Keys), 1, func(s *scenarios.Scenario, n int64) { s.Probe.Keys = int(n) })
 	count("load.workload.keys", int64(s.Load.Workload.Keys), 1, func(s *scenarios.Scenario, n int64) { s.Load.Workload.Keys = int(n) })
 	if s.Load.Arrivals.Clients > 0 {
 		count("load.arrivals.closed.clients", int64(s.Load.Arrivals.Clients), 1, func(s *scenarios.Scenario, n int64) { s.Load.Arrivals.Clients = int(n) })
