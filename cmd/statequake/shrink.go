@@ -32,7 +32,8 @@ of these runs shows the kind; what saves most time is tried first. The faults
 keep their order and stay in the load, which gets shorter before, between and
 after them. The search ends when no single step is accepted any more, or when it
 has taken --budget. The smallest scenario is then run --confirm times more, which
-is not in the budget, to say how often it shows the violation.
+is not in the budget, to say how often it shows the violation. If none of them
+does, it was found by luck, and a larger one that had shown it is run instead.
 
 DIR/scenario.yaml is the smallest so far, written whenever there is a smaller
 one; DIR/run is the last run that shows the violation with it, and
@@ -41,8 +42,8 @@ and keeps what was found; a second Ctrl-C leaves at once.
 
 Exit codes: 0 the scenario in DIR is smaller, or no smaller one shows the
 violation, and it was seen again when confirmed; 2 the original does not show it
-again in its tries, nothing smaller was found within the budget, or no run
-confirmed it; 3 usage, a run without a violation, or interrupted.`,
+again in its tries, nothing smaller was found within the budget, or nothing
+smaller was seen again; 3 usage, a run without a violation, or interrupted.`,
 		Example: `  statequake shrink runs/20260101-120000-mixed
   statequake shrink runs/20260101-120000-mixed --kind lost --tries 5 --budget 30m`,
 		Args: cobra.ExactArgs(1),

@@ -31,6 +31,7 @@ type shrinking struct {
 
 	original *scenarios.Scenario
 	smallest *scenarios.Scenario
+	accepted []*scenarios.Scenario // all that showed it, each smaller than the one before
 	screen   *progress
 	log      *os.File
 	began    time.Time
@@ -96,7 +97,7 @@ func (s *shrinking) all(ctx context.Context) (err error) {
 	s.screen.say(fmt.Sprintf("%s: shrinking a violation of kind %s, %s, into %s", s.original.Name, s.kind, size(s.original), s.out))
 	ctx, cancel := stopOnInterrupt(ctx, s.screen)
 	defer cancel()
-	s.began, s.smallest = time.Now(), s.original
+	s.began, s.smallest, s.accepted = time.Now(), s.original, []*scenarios.Scenario{s.original}
 
 	again, err := s.shows(ctx, s.original, "the original")
 	switch {
@@ -117,6 +118,7 @@ func (s *shrinking) all(ctx context.Context) (err error) {
 		ok, err := s.shows(ctx, c.Scenario, c.Change)
 		if ok && err == nil {
 			s.smallest = c.Scenario
+			s.accepted = append(s.accepted, c.Scenario)
 			err = s.write("")
 		}
 		return ok, err
@@ -133,22 +135,25 @@ func (s *shrinking) all(ctx context.Context) (err error) {
 	return s.conclude(ctx, complete, took)
 }
 
-// conclude runs the smallest scenario some more and tells what was found.
+// conclude confirms the smallest scenario and tells what was found. Where it was
+// luck that led to a scenario, it goes back to a larger one.
 func (s *shrinking) conclude(ctx context.Context, complete bool, took time.Duration) error {
 	searched := fmt.Sprintf("searched %s: %s, %s", clock(took), plural(s.candidates, "candidate"), plural(s.runs, "run"))
 	if !complete {
 		searched += "; then " + errBudget.Error() + ", and a still smaller one may be there"
 	}
-	shown := 0
-	for i := range s.confirm {
-		ok, err := s.once(ctx, s.smallest, fmt.Sprintf("confirm %d of %d", i+1, s.confirm))
-		if err != nil {
+	shown, back := 0, 0
+	for i := len(s.accepted) - 1; ; i = max(0, i-back) {
+		s.smallest = s.accepted[i]
+		var err error
+		if shown, err = s.confirmed(ctx); err != nil {
 			return s.interrupted(ctx, err)
 		}
-		if ok {
-			shown++
+		if shown > 0 || i == 0 {
+			break
 		}
-		s.screen.say(fmt.Sprintf("confirm %d of %d: %s", i+1, s.confirm, s.word(ok)))
+		back = max(1, 2*back)
+		s.screen.say("not seen again, so back to a larger one: " + size(s.accepted[max(0, i-back)]))
 	}
 	low, high := stats.Share(shown, s.confirm, 0.95)
 	often := fmt.Sprintf("%s in %d of %s: %.0f %%, 95 %% interval %.0f %% to %.0f %%",
@@ -157,18 +162,38 @@ func (s *shrinking) conclude(ctx context.Context, complete bool, took time.Durat
 		return err
 	}
 	s.screen.say("")
-	if s.smallest == s.original {
-		s.screen.say("nothing smaller shows it: " + size(s.original))
-	} else {
+	switch {
+	case s.smallest != s.original:
 		s.screen.say("from " + size(s.original) + "\nto   " + size(s.smallest))
+	case back > 0:
+		s.screen.say("nothing smaller was seen again: " + size(s.original))
+	default:
+		s.screen.say("nothing smaller shows it: " + size(s.original))
 	}
 	s.screen.say(often)
 	s.screen.say(searched)
 	s.screen.say(fmt.Sprintf("\nScenario: %s; the last run that shows it: %s", filepath.Join(s.out, "scenario.yaml"), filepath.Join(s.out, "run")))
-	if shown == 0 {
+	if shown == 0 || s.smallest == s.original && back > 0 {
 		return exit(2)
 	}
 	return nil
+}
+
+// confirmed runs the smallest scenario some more and counts the runs that show
+// the violation.
+func (s *shrinking) confirmed(ctx context.Context) (shown int, err error) {
+	for i := range s.confirm {
+		what := fmt.Sprintf("confirm %d of %d", i+1, s.confirm)
+		ok, err := s.once(ctx, s.smallest, what)
+		if err != nil {
+			return shown, err
+		}
+		if ok {
+			shown++
+		}
+		s.screen.say(what + ": " + s.word(ok))
+	}
+	return shown, nil
 }
 
 // interrupted is err, or that somebody stopped the search, and what there is.
