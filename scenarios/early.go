@@ -31,7 +31,7 @@ type early struct {
 	take  func() []loadgen.Retired
 	// audit reads a key back, under this number, and records that. It returns
 	// the operation, complete, whatever came of it.
-	audit func(ctx context.Context, n int64, key loadgen.EntityKey) history.Op
+	audit func(n int64, key loadgen.EntityKey) history.Op
 
 	waiting []loadgen.Retired // of run alone
 
@@ -83,14 +83,14 @@ func (e *early) run(ctx context.Context) {
 func (e *early) step(ctx context.Context) {
 	e.waiting = append(e.waiting, e.take()...)
 	key, ops, ok := e.next()
-	if !ok {
+	if !ok || ctx.Err() != nil {
 		return
 	}
 	e.mu.Lock()
 	n := e.audits
 	e.audits++
 	e.mu.Unlock()
-	op := e.audit(ctx, n, key)
+	op := e.audit(n, key)
 	if op.Outcome != history.OK || ctx.Err() != nil {
 		return
 	}
@@ -141,10 +141,12 @@ func (r *run) newEarly() *early {
 	}
 }
 
-// auditEarly reads one key back, for no longer than an operation of the load.
-func (r *run) auditEarly(ctx context.Context, n int64, key loadgen.EntityKey) (got history.Op) {
+// auditEarly reads one key back, for no longer than an operation of the load. The
+// end of the load does not end it: an audit that is not sent would count as one
+// that nobody had time for at the end.
+func (r *run) auditEarly(n int64, key loadgen.EntityKey) (got history.Op) {
 	timeout := r.scenario.Load.Timeout
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	// What it did not get is in the history.
 	_ = loadgen.Audit(ctx, loadgen.AuditConfig{

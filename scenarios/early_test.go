@@ -18,6 +18,7 @@ type audited struct {
 	retired []loadgen.Retired
 	silent  map[string]bool // keys that do not answer
 	bad     map[string]bool // keys that are judged to be wrong
+	during  func()          // an audit
 	log     []string
 }
 
@@ -30,8 +31,11 @@ func newAudited() *audited {
 			a.retired = nil
 			return taken
 		},
-		audit: func(_ context.Context, n int64, key loadgen.EntityKey) history.Op {
+		audit: func(n int64, key loadgen.EntityKey) history.Op {
 			a.log = append(a.log, fmt.Sprintf("audit %d of %s", n, key.Key))
+			if a.during != nil {
+				a.during()
+			}
 			op := history.Op{ID: fmt.Sprintf("a%d", n), Phase: history.Audit, Entity: key.Entity, Key: key.Key, Outcome: history.OK}
 			if a.silent[key.Key] {
 				op.Outcome = history.Info
@@ -120,12 +124,14 @@ func TestEarlyAudit(t *testing.T) {
 // TestEarlyAuditEnds: when the load is over, nothing ends it any more.
 func TestEarlyAuditEnds(t *testing.T) {
 	a := newAudited()
-	a.bad["k1"] = true
-	a.complete("k1", "a")
-	a.retire("k1", 1)
+	for _, key := range []string{"k1", "k2"} {
+		a.bad[key] = true
+		a.complete(key, "a")
+		a.retire(key, 1)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	a.want(t, ctx, 1, "audit 0 of k1")
+	a.during = cancel
+	a.want(t, ctx, 3, "audit 0 of k1")
 	if _, audits := a.state(); audits != 1 || a.violation() != "" {
 		t.Errorf("%d audits, found %q", audits, a.violation())
 	}

@@ -1,6 +1,10 @@
 package check
 
-import "statequake/history"
+import (
+	"time"
+
+	"statequake/history"
+)
 
 // Reasons that more than one check gives.
 const (
@@ -28,7 +32,7 @@ func readBack(run *history.Run, h *keyOps) bool {
 		op := &run.Ops[i]
 		switch {
 		case op.Outcome != history.OK && op.Phase == history.Audit:
-			unanswered = max(unanswered, op.Sent, op.Scheduled)
+			unanswered = max(unanswered, tried(op))
 		case op.Outcome != history.OK:
 		case op.Phase != history.Audit:
 			acknowledged = max(acknowledged, op.Returned)
@@ -37,4 +41,12 @@ func readBack(run *history.Run, h *keyOps) bool {
 		}
 	}
 	return audited > acknowledged && audited >= unanswered
+}
+
+// tried is when an audit was sent. One that was not to be sent any more came last.
+func tried(op *history.Op) time.Duration {
+	if op.Outcome == history.Unsent {
+		return never
+	}
+	return op.Sent
 }

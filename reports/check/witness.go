@@ -100,7 +100,7 @@ func (w *auditor) truth(h *keyOps, f *findings) *truth {
 		switch {
 		case op.Outcome != history.OK:
 			if op.Phase == history.Audit {
-				unanswered = max(unanswered, op.Sent, op.Scheduled)
+				unanswered = max(unanswered, tried(op))
 			}
 		case op.Phase != history.Audit:
 			acknowledged++
