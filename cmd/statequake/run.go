@@ -17,7 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"statequake/fixtures/sandbox"
+	"statequake/history"
 	"statequake/reports"
+	"statequake/reports/check"
 	"statequake/scenarios"
 )
 
@@ -163,7 +165,7 @@ func runScenario(ctx context.Context, s *scenarios.Scenario, screen *progress, d
 	rand.Read(tag)
 	screen.begin(dir)
 	err = scenarios.Run(ctx, s, scenarios.RunOptions{
-		Dir: dir, Binary: binary, Tag: hex.EncodeToString(tag), Version: version, Isolation: isolation, KeepData: keepData, Watch: screen.show,
+		Dir: dir, Binary: binary, Tag: hex.EncodeToString(tag), Version: version, Isolation: isolation, KeepData: keepData, Watch: screen.show, Judge: judgeKey(s),
 	})
 	if err != nil {
 		screen.end()
@@ -176,6 +178,17 @@ func runScenario(ctx context.Context, s *scenarios.Scenario, screen *progress, d
 		return err
 	}
 	return tell(v, dir)
+}
+
+// judgeKey judges single keys of a scenario's run, while its load goes on.
+func judgeKey(s *scenarios.Scenario) func([]history.Op) []scenarios.Finding {
+	opt := check.Options{Ack: s.System.Ack, Window: s.System.Window, Witness: s.System.Own == nil || s.System.Own.Witness()}
+	return func(ops []history.Op) (found []scenarios.Finding) {
+		for _, v := range check.Early(ops, opt) {
+			found = append(found, scenarios.Finding{Entity: v.Entity, Key: v.Key, Kind: v.Kind, Explanation: v.Explanation})
+		}
+		return found
+	}
 }
 
 func plural(n int, noun string) string {

@@ -1,6 +1,10 @@
 package check
 
-import "statequake/history"
+import (
+	"time"
+
+	"statequake/history"
+)
 
 // Reasons that more than one check gives.
 const (
@@ -19,14 +23,16 @@ func touched(run *history.Run, h *keyOps) bool {
 	return false
 }
 
-// readBack reports whether an audit read a key when every acknowledgement that
-// it gave had returned. It is for runs without a witness, whose audit sends the
+// readBack reports whether the last audit read a key, when every acknowledgement
+// that it gave had returned. It is for runs without a witness, whose audit sends the
 // reads of the workload.
 func readBack(run *history.Run, h *keyOps) bool {
-	acknowledged, audited := always, always
+	acknowledged, audited, unanswered := always, always, always
 	for _, i := range h.ops {
 		op := &run.Ops[i]
 		switch {
+		case op.Outcome != history.OK && op.Phase == history.Audit:
+			unanswered = max(unanswered, tried(op))
 		case op.Outcome != history.OK:
 		case op.Phase != history.Audit:
 			acknowledged = max(acknowledged, op.Returned)
@@ -34,5 +40,13 @@ func readBack(run *history.Run, h *keyOps) bool {
 			audited = max(audited, op.Sent)
 		}
 	}
-	return audited > acknowledged
+	return audited > acknowledged && audited >= unanswered
+}
+
+// tried is when an audit was sent. One that was not to be sent any more came last.
+func tried(op *history.Op) time.Duration {
+	if op.Outcome == history.Unsent {
+		return never
+	}
+	return op.Sent
 }

@@ -93,12 +93,15 @@ func witness(run *history.Run, ix *index, opt Options, c *causes) Result {
 func (w *auditor) truth(h *keyOps, f *findings) *truth {
 	var t *truth
 	var audits []*history.Op
-	var lastSent time.Duration
+	var lastSent, unanswered time.Duration
 	acknowledged := 0
 	for _, i := range h.ops {
 		op := &w.run.Ops[i]
 		switch {
 		case op.Outcome != history.OK:
+			if op.Phase == history.Audit {
+				unanswered = max(unanswered, tried(op))
+			}
 		case op.Phase != history.Audit:
 			acknowledged++
 		case op.Name == witnessOp:
@@ -126,6 +129,9 @@ func (w *auditor) truth(h *keyOps, f *findings) *truth {
 			f.note(true, h.entityKey, 0, "acknowledged operations, but no successful audit")
 		}
 		return nil
+	}
+	if unanswered > lastSent {
+		f.note(true, h.entityKey, 0, "keys that answered an audit, but not a later one")
 	}
 	t.digests = chain(t.ids)
 	_, modelled := model.For(h.entity)
