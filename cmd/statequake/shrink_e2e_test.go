@@ -49,7 +49,7 @@ func TestShrink(t *testing.T) {
 		t.Fatalf("the run ended with %d, want a violation\n%s", code, text)
 	}
 	began := time.Now()
-	text, err = exec.Command(binary, "shrink", run, "--kind", "lost", "--tries", "2", "--budget", "2m", "--confirm", "3", "--out", out).CombinedOutput()
+	text, err = exec.Command(binary, "shrink", run, "--kind", "lost", "--tries", "2", "--budget", "60s", "--confirm", "3", "--out", out).CombinedOutput()
 	t.Logf("%v\n%s", time.Since(began).Round(time.Second), text)
 	if err != nil {
 		t.Fatalf("shrink: %v", err)
