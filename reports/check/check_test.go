@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -201,7 +202,8 @@ func busyRun(ops, keys int) *history.Run {
 			ids[k] = append(ids[k], op.ID)
 			digests[k] = history.NextDigest(digests[k], op.ID)
 		}
-		op.Result, _, _ = states[k].Apply(op.Name, op.Args, op.ID)
+		result, _, _ := states[k].Apply(op.Name, op.Args, op.ID)
+		op.Result = bytes.Clone(result)
 		op.Version, op.Digest = int64(len(ids[k])), digests[k]
 		run.Ops = append(run.Ops, op)
 	}
