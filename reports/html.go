@@ -368,8 +368,8 @@ func (v *Verdict) violationViews() (views []violationView, found string) {
 			ops[id] = nil
 		}
 	}
-	for i := range v.run.Ops {
-		op := &v.run.Ops[i]
+	for i := range v.evidence.Ops {
+		op := &v.evidence.Ops[i]
 		if have, wanted := ops[op.ID]; wanted && have == nil {
 			ops[op.ID] = op
 		}

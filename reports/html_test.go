@@ -16,6 +16,7 @@ import (
 	"statequake/history"
 	"statequake/reports/check"
 	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 // doc is a page as a browser reads it.
@@ -202,7 +203,7 @@ func TestTimelineIsBounded(t *testing.T) {
 		run.Samples = append(run.Samples, history.Sample{At: at, Node: stats.GeneratorNode, PID: 1, RSS: int64(i) << 20})
 	}
 	for _, anchor := range []time.Duration{0, 20_000 * time.Second} {
-		tl := newTimeline(run, stats.Window{From: anchor, To: 50_000 * time.Second}, nil)
+		tl := newTimeline(trace.Of(run), stats.Window{From: anchor, To: 50_000 * time.Second}, nil)
 		ok := 0.0
 		for _, v := range tl.OK {
 			ok += v * tl.Width[0]
@@ -323,8 +324,9 @@ func TestHostileHTML(t *testing.T) {
 			v.Expectations = append(v.Expectations, Expectation{Name: said, Limit: said, Measured: &said})
 			v.Latency.ByOp[said] = v.Latency.All
 			quoted, _ := json.Marshal(said)
-			v.run.Ops = append(v.run.Ops, history.Op{ID: said, Phase: history.Load, Entity: said, Key: said, Name: said, Args: quoted,
+			v.evidence.Ops = append(v.evidence.Ops, history.Op{ID: said, Phase: history.Load, Entity: said, Key: said, Name: said, Args: quoted,
 				Scheduled: 2 * time.Second, Outcome: history.OK, Result: quoted, Digest: said, Error: said, Node: said, Via: said})
+			v.run.Ops.Add(&v.evidence.Ops[len(v.evidence.Ops)-1])
 			v.Checks = append(v.Checks, check.Result{Name: said, Verdict: check.Violated, Total: 1, Kinds: map[string]int{said: 1}, Reasons: []string{said},
 				Violations: []check.Violation{{Entity: said, Key: said, Kind: said, Ops: []string{said, said + "?"}, Explanation: said}}})
 			page, data := parsePage(t, v)

@@ -64,7 +64,7 @@ func (v *Verdict) plots() ([]plot.File, error) {
 			in.Disturbed = append(in.Disturbed, f.Recovery.Window)
 		}
 	}
-	files, err := plot.Render(v.run, in)
+	files, err := plot.Render(&v.run.Ops, in)
 	for i := range files {
 		files[i].Name = filepath.Join("plots", files[i].Name)
 	}
