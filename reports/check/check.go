@@ -5,6 +5,7 @@
 package check
 
 import (
+	"math"
 	"time"
 
 	"statequake/history"
@@ -122,26 +123,17 @@ type LostAck struct {
 // register decides the keys of that entity type and Porcupine all others, and a
 // key passes only if the audit read it back by a read of the workload.
 func Run(run *history.Run, opt Options) []Result {
-	opt = opt.withDefaults()
-	ix := newIndex(run)
-	results := []Result{identity(run, ix)}
-	whole, causes := expand(run)
-	if opt.Witness || opt.Ack != Durable {
-		at := ix
-		if len(causes.all) > 0 {
-			at = newIndex(whole)
+	opt.Memory = math.MaxInt64
+	c := New(opt)
+	defer c.Close()
+	for i := range run.Ops {
+		if err := c.Add(&run.Ops[i]); err != nil {
+			panic(err) // nothing is spilled
 		}
-		results = append(results, witness(whole, at, opt, causes))
 	}
-	if opt.Ack != Durable {
-		return results
-	}
-	r, decided, listed := registerCheck(run, ix, opt)
-	if listed {
-		results = append(results, r)
-	}
-	if r, ok := porcupineCheck(run, ix, opt, decided, causes.keys); ok {
-		results = append(results, r)
+	results, err := c.Judge(Rest{Faults: run.Faults, Footer: run.Footer, Skipped: run.Skipped})
+	if err != nil {
+		panic(err)
 	}
 	return results
 }

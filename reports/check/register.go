@@ -18,47 +18,51 @@ const registerEntity = "register"
 // always is the instant from which the initial value of a register is known.
 const always = time.Duration(math.MinInt64)
 
-// registerCheck judges every register by what its reads answered, without a
-// look at versions, digests or a witness: the zone test of Gibbons and Korach,
-// "Testing shared memories", SIAM J. Comput. 26(4), 1997, in O(n log n) per
-// key. It returns the keys that it decided, and false if the check is not to be
-// listed.
-func registerCheck(run *history.Run, ix *index, opt Options) (r Result, decided map[entityKey]bool, listed bool) {
-	r = Result{Name: "register"}
+// registerKey judges a register by what its reads answered, without a look at
+// versions, digests or a witness: the zone test of Gibbons and Korach, "Testing
+// shared memories", SIAM J. Comput. 26(4), 1997, in O(n log n). It reports whether
+// it decided the key.
+func (w *auditor) registerKey(h *keyOps) bool {
+	ops := h.sent()
+	if !touched(ops) {
+		return false
+	}
+	w.registers++
+	o := &outcome{entityKey: h.entityKey, check: ofRegister}
+	k := newRegister(h.entityKey, ops, w.rest.Footer != nil && w.repeated == 0)
+	if k.undecided != "" {
+		o.note(!w.opt.Witness, h.entityKey, 0, k.undecided)
+		w.keep(o)
+		return false
+	}
+	k.judge()
+	w.registerKeys++
+	w.registerOps += k.answers
+	o.findings = k.findings
+	if !w.opt.Witness && w.rest.Footer != nil && !readBack(ops) {
+		o.note(true, h.entityKey, 0, unreadText)
+	}
+	w.keep(o)
+	return true
+}
+
+// registerResult is the verdict on all registers, and false if the check is not
+// to be listed.
+func (j *judging) registerResult() (Result, bool) {
+	r := Result{Name: "register", Keys: j.registerKeys, Ops: j.registerOps}
+	if j.registers == 0 || r.Ops == 0 && j.opt.Witness {
+		return Result{}, false
+	}
 	all := findings{perKind: listedInAll}
-	decided = map[entityKey]bool{}
-	if run.Footer == nil {
+	if j.rest.Footer == nil {
 		all.addNote(note{blocks: true, text: tornText})
 	}
-	whole := run.Footer != nil && len(ix.repeated) == 0
-	for i := range ix.keys {
-		h := &ix.keys[i]
-		if h.entity != registerEntity || !touched(run, h) {
-			continue
-		}
-		listed = true
-		k := newRegister(run, h, whole)
-		if k.undecided != "" {
-			all.note(!opt.Witness, h.entityKey, 0, k.undecided)
-			continue
-		}
-		k.judge()
-		decided[h.entityKey] = true
-		r.Keys++
-		r.Ops += k.answers
-		all.merge(&k.findings)
-		if !opt.Witness && run.Footer != nil && !readBack(run, h) {
-			all.note(true, h.entityKey, 0, unreadText)
-		}
-	}
+	j.merged(ofRegister, &all)
 	if r.Ops == 0 {
-		if opt.Witness {
-			return Result{}, decided, false
-		}
 		all.addNote(note{blocks: true, text: "no acknowledged operation could be judged"})
 	}
 	all.fill(&r)
-	return r, decided, listed
+	return r, true
 }
 
 // zone is a value of a register with the operations on it. The value was there
@@ -107,7 +111,7 @@ func (z *zone) measure() {
 
 // register judges one key.
 type register struct {
-	*keyOps
+	entityKey
 	findings
 	zones     []*zone // the initial value first
 	answers   int     // operations answered ok
@@ -117,15 +121,14 @@ type register struct {
 // newRegister sorts the operations of a key by value, and reports replies that
 // no register gives: whole says that a value nobody sent is certainly from
 // nowhere.
-func newRegister(run *history.Run, h *keyOps, whole bool) *register {
+func newRegister(of entityKey, ops []*history.Op, whole bool) *register {
 	initial := &zone{}
-	k := &register{keyOps: h, findings: findings{perKind: listedPerKey}, zones: []*zone{initial}}
+	k := &register{entityKey: of, findings: findings{perKind: listedPerKey}, zones: []*zone{initial}}
 	state, _ := model.For(registerEntity)
 	written := map[string]*zone{}
 	without := map[string]*history.Op{} // writes that had no effect
 	var reads []*history.Op
-	for _, i := range h.ops {
-		op := &run.Ops[i]
+	for _, op := range ops {
 		if op.Name == witnessOp {
 			continue
 		}
