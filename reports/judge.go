@@ -50,8 +50,11 @@ type Verdict struct {
 	Isolation  string  `json:"isolation,omitempty"` // how the run was kept apart from the rest of the machine
 
 	dir  string       // the run directory, for the terminal only: what is written does not depend on it
-	run  *history.Run // for the charts and the operations of violations
+	run  *history.Run // for the charts
 	plan string       // the resolved scenario
+
+	evidence *history.Run // operations that the first violations can be told by, and all faults
+	excerpts []excerpt
 
 	byHand []string // names of faults that the scenario does not have
 }
@@ -120,7 +123,8 @@ func Judge(dir string) (*Verdict, error) {
 }
 
 func judge(dir string, plan *scenario, run *history.Run) (*Verdict, error) {
-	checks := check.Run(run, check.Options{Ack: plan.System.Ack, Window: plan.System.Window, Witness: plan.witnessed()})
+	contract := check.Options{Ack: plan.System.Ack, Window: plan.System.Window, Witness: plan.witnessed()}
+	checks := check.Run(run, contract)
 	var lost []string
 	lostKnown := false
 	for _, r := range checks {
@@ -187,7 +191,7 @@ func judge(dir string, plan *scenario, run *history.Run) (*Verdict, error) {
 	}
 	v.Expectations = expected
 	v.decide(run)
-	return v, nil
+	return v, v.explain(recorded(run), run.Faults, run.Footer, contract)
 }
 
 // decide sets the verdict and its reasons.

@@ -1,0 +1,58 @@
+package explain
+
+import (
+	"statequake/history"
+	"statequake/history/model"
+	"statequake/reports/check"
+)
+
+// Each calls fn with every operation of a history, in the order of recording,
+// and returns the first error of fn or of reading. fn does not keep the Op.
+type Each func(fn func(*history.Op) error) error
+
+// place names an entity.
+type place struct{ entity, key string }
+
+// Related copies the operations that a violation can depend on: all of its key,
+// all of the keys of the operations that it names, and all that may cause an
+// operation on one of them. It reads the history twice, and not at all without
+// violations.
+func Related(each Each, violations []check.Violation) ([]history.Op, error) {
+	if len(violations) == 0 {
+		return nil, nil
+	}
+	named, keys := map[string]bool{}, map[place]bool{}
+	for i := range violations {
+		keys[place{violations[i].Entity, violations[i].Key}] = true
+		for _, id := range violations[i].Ops {
+			named[id] = true
+		}
+	}
+	err := each(func(op *history.Op) error {
+		if named[op.ID] {
+			keys[place{op.Entity, op.Key}] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var related []history.Op
+	err = each(func(op *history.Op) error {
+		wanted := keys[place{op.Entity, op.Key}]
+		if !wanted {
+			for _, e := range effects(op) {
+				wanted = wanted || keys[place{e.Entity, e.Key}]
+			}
+		}
+		if wanted {
+			related = append(related, *op)
+		}
+		return nil
+	})
+	return related, err
+}
+
+func effects(op *history.Op) []model.Effect {
+	return model.Derived(op.Entity, op.Key, op.Name, op.Args, op.ID)
+}
