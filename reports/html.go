@@ -420,6 +420,9 @@ func (view *violationView) tell(v *Verdict, x check.Violation, nth int) {
 	if nth < drawnViolations {
 		view.Drawing = draw(nth, view.On, s, view.Story)
 	}
+	if strings.HasPrefix(s.Conclusion, x.Explanation) && len(view.Story) > 0 {
+		view.Story = view.Story[:len(view.Story)-1] // it stands above
+	}
 	if view.Alone, view.Again = v.again(x, "."); view.Again != "" {
 		view.Folder = excerptsDir + "/" + v.excerptOf(x).name + "/"
 	}

@@ -105,7 +105,7 @@ func (s Story) Draw() (Drawing, bool) {
 		if op == nil {
 			continue
 		}
-		lane := Lane{Label: letters(label(s.Kind, &e), labelLetters), LabelY: y + 13, BarY: y + 19, Audit: op.Phase == history.Audit, Suspect: e.Suspect}
+		lane := Lane{Label: letters(s.label(&e), labelLetters), LabelY: y + 13, BarY: y + 19, Audit: op.Phase == history.Audit, Suspect: e.Suspect}
 		switch op.Outcome {
 		case history.Unsent:
 			lane.X, lane.End = x[e.At], x[e.At]
@@ -199,7 +199,7 @@ var wrong = map[string]string{
 }
 
 // label names an operation above its bar.
-func label(kind string, e *Event) string {
+func (s Story) label(e *Event) string {
 	op := e.Op
 	name := letters(op.Name, 12) + " " + letters(op.ID, 12)
 	if op.Phase == history.Audit {
@@ -217,7 +217,10 @@ func label(kind string, e *Event) string {
 		text = "acknowledged"
 	}
 	if e.Suspect {
-		return name + ", " + text + ": " + cmp.Or(wrong[kind], "wrong")
+		return name + ", " + text + ": " + cmp.Or(wrong[s.Kind], "wrong")
+	}
+	if op.Entity != s.Entity || op.Key != s.Key {
+		name += " on " + letters(op.Entity+"/"+op.Key, 16)
 	}
 	if op.Node != "" {
 		text += " by " + letters(op.Node, 10)

@@ -25,6 +25,8 @@ const (
 // system said, of any length and with any characters.
 type Story struct {
 	Kind       string
+	Entity     string
+	Key        string
 	Events     []Event
 	Conclusion string // one or two sentences
 }
@@ -41,8 +43,8 @@ type Event struct {
 }
 
 // Tell tells of the operations that show a violation, those that ops has, and
-// of the faults that hit a node of a suspect between its sending and the last
-// of these operations. If more operations than a story takes are there, only
+// of the faults that hit a node which executed one of them between the first
+// and the last. If more operations than a story takes are there, only
 // those that the violation names are told of.
 func Tell(v check.Violation, ops []history.Op, faults []history.Fault) Story {
 	t := teller{v: v}
@@ -56,7 +58,7 @@ func Tell(v check.Violation, ops []history.Op, faults []history.Fault) Story {
 	if len(t.ops) > toldOps {
 		t.ops = append(t.ops[:toldOps-1:toldOps-1], t.ops[len(t.ops)-1]) // the last one is the audit
 	}
-	s := Story{Kind: v.Kind}
+	s := Story{Kind: v.Kind, Entity: v.Entity, Key: v.Key}
 	t.suspects = t.suspect()
 	for _, op := range t.ops {
 		s.Events = append(s.Events, Event{At: at(op), Text: t.tell(op), Op: op, Suspect: slices.Contains(t.suspects, op)})
@@ -339,16 +341,16 @@ func takenBack(op *history.Op, ids []string) bool {
 	return digest != op.Digest
 }
 
-// hits returns the injections, in time order, that hit a node of a suspect
-// between its sending and the last operation, or any node if none is known.
+// hits returns the injections, in time order, that hit a node of a client's
+// operation between the sending of the first and the last operation, or any node
+// if none is known.
 func (t *teller) hits(faults []history.Fault) []*history.Fault {
-	about := t.suspects
-	if len(about) == 0 {
-		about = t.ops
-	}
 	nodes := map[string]bool{}
 	from, to := time.Duration(-1), time.Duration(0)
-	for _, op := range about {
+	for _, op := range t.ops {
+		if op.Phase == history.Audit {
+			continue
+		}
 		if node := cmp.Or(op.Node, op.Via); node != "" && op.Outcome != history.Unsent {
 			nodes[node] = true
 		}
@@ -396,15 +398,17 @@ func happened(f *history.Fault) string {
 	return cut(what) + " hit " + node
 }
 
-// blame says how the first hit stands to the suspect.
+// blame says how the first hit on the suspect's node stands to the suspect.
 func (t *teller) blame(hits []*history.Fault) []string {
 	if len(hits) == 0 || len(t.suspects) != 1 {
 		return nil
 	}
-	f, op := hits[0], t.suspects[0]
-	if !slices.Contains(f.Targets, op.Node) {
+	op := t.suspects[0]
+	i := slices.IndexFunc(hits, func(f *history.Fault) bool { return f.At >= op.Sent && slices.Contains(f.Targets, op.Node) })
+	if i < 0 {
 		return nil
 	}
+	f := hits[i]
 	verb, ok := verbs[cmp.Or(f.Action, f.Kind)]
 	if !ok {
 		verb = "was hit by " + cut(cmp.Or(f.Action, f.Kind))
