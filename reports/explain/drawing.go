@@ -23,7 +23,7 @@ const (
 	gapWidth         = 9.0 // of an interval that is left out
 	leastWidth       = 1.0 // of any other
 	mostGaps         = 3
-	gapShare         = 0.8  // of what is drawn, which makes an interval a gap
+	gapShare         = 0.9  // of what is drawn, which makes an interval a gap
 	letter           = 1.75 // width of a letter of a label below the axis, on the narrowest page
 	labelLetters     = 46
 	markLetters      = 26
