@@ -18,6 +18,7 @@ import (
 const (
 	drawnViolations = 20        // have a drawing
 	excerpted       = 10        // have a history of their own
+	mostEvidence    = 200_000   // operations kept for all of them
 	minimalOps      = 1_000_000 // operations judged in the search for these: a few seconds
 )
 
@@ -39,17 +40,20 @@ func (v *Verdict) explain(each explain.Each, faults []history.Fault, footer *his
 	listed, _ := violationsByKind(v)
 	listed = listed[:min(len(listed), htmlViolations)]
 	whole := 0 // operations of the run
-	ops, err := explain.Related(func(fn func(*history.Op) error) error {
+	ops, complete, err := explain.Related(func(fn func(*history.Op) error) error {
 		whole = 0
 		return each(func(op *history.Op) error {
 			whole++
 			return fn(op)
 		})
-	}, listed)
+	}, listed, mostEvidence)
 	if err != nil {
 		return err
 	}
-	v.evidence = &history.Run{Ops: ops, Faults: faults, Footer: footer}
+	v.evidence = &history.Run{Ops: ops, Faults: faults}
+	if complete {
+		v.evidence.Footer = footer
+	}
 	budget := explain.Budget(minimalOps)
 	nth := map[string]int{}
 	for _, violation := range listed[:min(len(listed), excerpted)] {

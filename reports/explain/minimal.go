@@ -38,8 +38,8 @@ type Excerpt struct {
 }
 
 // Minimal finds the smallest excerpt that it can for a violation that the named
-// check found. run holds at least what Related gives for it; it is not
-// changed. The result is false if the check does not find the violation in
+// check found. run holds at least what Related gives for it, and without a Footer
+// perhaps less; it is not changed. The result is false if the check does not find the violation in
 // these operations alone, or the budget is used up before it has.
 //
 // An excerpt is as good as the run: what it is found to violate, the run
@@ -60,7 +60,7 @@ func Minimal(run *history.Run, opt check.Options, name string, v check.Violation
 		}
 		return nil
 	}
-	all, err := Related(each, []check.Violation{v})
+	all, _, err := Related(each, []check.Violation{v}, len(run.Ops))
 	if err != nil {
 		return Excerpt{}, false
 	}

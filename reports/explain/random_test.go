@@ -85,6 +85,38 @@ func TestExcerptsOfRandomHistories(t *testing.T) {
 	}
 }
 
+// Of a huge key not all is kept, but what the violation names is, and that it is
+// not all is told.
+func TestRelatedIsBounded(t *testing.T) {
+	s := scripts()["lost"]
+	run := s.run()
+	v, _ := s.find(t, run)
+	each := func(fn func(*history.Op) error) error {
+		for _, op := range run.Ops {
+			if err := fn(&op); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	all, whole, err := Related(each, []check.Violation{v}, len(run.Ops))
+	if err != nil || !whole || len(all) != len(run.Ops) {
+		t.Errorf("%d of %d operations, whole %v, %v", len(all), len(run.Ops), whole, err)
+	}
+	few, whole, err := Related(each, []check.Violation{v}, 10)
+	if err != nil || whole || len(few) != 12 || few[10].ID != "l1841" || few[11].ID != "a0" {
+		t.Errorf("%v, whole %v, %v", idsOf(few), whole, err)
+	}
+	budget := Budget(1_000_000)
+	if e, ok := Minimal(&history.Run{Ops: few, Faults: run.Faults}, s.opt, s.check, v, &budget); !ok || len(e.Run.Ops) != 2 {
+		t.Error("no excerpt of what is left")
+	}
+	broken := fmt.Errorf("broken")
+	if _, _, err := Related(func(func(*history.Op) error) error { return broken }, []check.Violation{v}, 10); err != broken {
+		t.Errorf("the error of reading is lost: %v", err)
+	}
+}
+
 // The search ends when its budget does, and says so.
 func TestBudget(t *testing.T) {
 	s := scripts()["missed-deadline"]

@@ -15,11 +15,12 @@ type place struct{ entity, key string }
 
 // Related copies the operations that a violation can depend on: all of its key,
 // all of the keys of the operations that it names, and all that may cause an
-// operation on one of them. It reads the history twice, and not at all without
-// violations.
-func Related(each Each, violations []check.Violation) ([]history.Op, error) {
+// operation on one of them. Beyond the first most, it copies only those that a
+// violation names; whole says whether all are there. It reads the history twice,
+// and not at all without violations.
+func Related(each Each, violations []check.Violation, most int) (related []history.Op, whole bool, err error) {
 	if len(violations) == 0 {
-		return nil, nil
+		return nil, true, nil
 	}
 	named, keys := map[string]bool{}, map[place]bool{}
 	for i := range violations {
@@ -28,16 +29,16 @@ func Related(each Each, violations []check.Violation) ([]history.Op, error) {
 			named[id] = true
 		}
 	}
-	err := each(func(op *history.Op) error {
+	err = each(func(op *history.Op) error {
 		if named[op.ID] {
 			keys[place{op.Entity, op.Key}] = true
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var related []history.Op
+	whole = true
 	err = each(func(op *history.Op) error {
 		wanted := keys[place{op.Entity, op.Key}]
 		if !wanted {
@@ -45,12 +46,16 @@ func Related(each Each, violations []check.Violation) ([]history.Op, error) {
 				wanted = wanted || keys[place{e.Entity, e.Key}]
 			}
 		}
-		if wanted {
+		switch {
+		case !wanted:
+		case len(related) < most || named[op.ID]:
 			related = append(related, *op)
+		default:
+			whole = false
 		}
 		return nil
 	})
-	return related, err
+	return related, whole, err
 }
 
 func effects(op *history.Op) []model.Effect {
