@@ -119,7 +119,8 @@ const batchSize = 256
 // ReadOps reads a history.jsonl and calls fn with every operation in the order
 // of the file, while another goroutine decodes those that follow. The Op is
 // reused between the calls, but a copy of it shares no memory with later ones
-// and may be kept. name is the file's name for errors.
+// and may be kept. Args and Result lie in blocks of 16 KiB: who keeps few
+// operations of many should clone them. name is the file's name for errors.
 //
 // The footer is nil if the history has none. skipped is 1 if the last line was
 // unreadable, otherwise 0. ReadOps returns an error for any other bad line, for

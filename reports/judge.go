@@ -54,7 +54,8 @@ type Verdict struct {
 	run  *trace.Run // for the charts
 	plan string     // the resolved scenario
 
-	evidence *history.Run // the operations that violations name
+	evidence *history.Run // operations that the first violations can be told by, and all faults
+	excerpts []excerpt
 
 	byHand []string // names of faults that the scenario does not have
 }
@@ -115,7 +116,8 @@ func Judge(dir string) (*Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	checks := check.New(check.Options{Ack: plan.System.Ack, Window: plan.System.Window, Witness: plan.witnessed()})
+	contract := check.Options{Ack: plan.System.Ack, Window: plan.System.Window, Witness: plan.witnessed()}
+	checks := check.New(contract)
 	defer checks.Close()
 	measured := &trace.Run{}
 	record, err := history.ReadRun(dir, func(op *history.Op) error {
@@ -137,10 +139,11 @@ func Judge(dir string) (*Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v, v.collect(func(fn func(*history.Op) error) error {
+	again := func(fn func(*history.Op) error) error {
 		_, err := history.ReadRun(dir, fn)
 		return err
-	})
+	}
+	return v, v.explain(again, record.Faults, record.Footer, contract)
 }
 
 // judge makes the verdict of what the checks found and what was measured.
