@@ -14,10 +14,14 @@ func checkCmd() *cobra.Command {
 		Use:   "check RUN",
 		Short: "Judge a run directory again",
 		Long: `Judge a run from its directory alone, and write verdict.json, report.html,
-report.md, junit.xml, results.bench and plots anew. A run that was cut short is judged as far as
-it goes.`,
+report.md, junit.xml, results.bench, plots and violations anew. A run that was
+cut short is judged as far as it goes.
+
+Each of the first violations gets a folder in violations: a run directory with
+the few operations that show it, which is judged the same.`,
 		Example: `  statequake check runs/20260101-120000-quickstart
-  statequake check runs/20260101-120000-quickstart --json | jq .verdict`,
+  statequake check runs/20260101-120000-quickstart --json | jq .verdict
+  statequake check runs/20260101-120000-quickstart/violations/lost-1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			v, err := judge(args[0])

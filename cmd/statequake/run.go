@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"syscall"
@@ -198,8 +199,13 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// judge judges a run directory and writes what is made from the verdict.
+// judge judges a run directory and writes what is made from the verdict. A
+// large run is held in blocks without pointers, which cost the garbage collector
+// nothing: collecting often keeps the process at little more than their size.
 func judge(dir string) (*reports.Verdict, error) {
+	if os.Getenv("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(20))
+	}
 	v, err := reports.Judge(dir)
 	if err == nil {
 		err = reports.Write(dir, v)
