@@ -165,12 +165,12 @@ func TestFaultsThatMatter(t *testing.T) {
 		{"after the audit", []history.Fault{event("k", history.Injected, 40_000, "n2")}, "", ""},
 		{"with grace", []history.Fault{event("k", history.Requested, 10_211, "n2"), event("k", history.Injected, 13_000, "n2")},
 			"10.211 s pod-kill of n2 began (fault k), 13.000 s n2 was killed (fault k)",
-			"n2, which executed it, began to be hit by pod-kill 0.003 s before its answer was read."},
+			"pod-kill of n2, which executed it, began 0.003 s before its answer was read."},
 		{"asked for before", []history.Fault{event("k", history.Requested, 10_000, "n2"), event("k", history.Injected, 13_000, "n2")},
 			"10.000 s pod-kill of n2 began (fault k), 13.000 s n2 was killed (fault k)",
 			"n2, which executed it, was killed 2.786 s after its answer was read."},
 		{"never seen", []history.Fault{event("k", history.Requested, 10_212, "n2")},
-			"10.212 s pod-kill of n2 began (fault k)", "n2, which executed it, began to be hit by pod-kill 0.002 s before its answer was read."},
+			"10.212 s pod-kill of n2 began (fault k)", "pod-kill of n2, which executed it, began 0.002 s before its answer was read."},
 	} {
 		story := Tell(v, []history.Op{s.ops[len(s.ops)-3], s.ops[len(s.ops)-1]}, tt.faults)
 		var told []string

@@ -446,12 +446,9 @@ func (t *teller) blame(hits []*history.Fault) []string {
 	}
 	f := hits[i]
 	what := cmp.Or(f.Action, f.Kind)
-	verb, ok := verbs[what]
-	switch {
-	case f.Event == history.Requested:
-		verb = "began to be hit by " + cut(what)
-	case !ok:
-		verb = "was hit by " + cut(what)
+	said := cut(op.Node) + ", which executed it, " + cmp.Or(verbs[what], "was hit by "+cut(what))
+	if f.Event == history.Requested {
+		said = cut(what) + " of " + cut(op.Node) + ", which executed it, began"
 	}
 	when := seconds(f.At-op.Returned) + " after its answer was read"
 	switch {
@@ -460,7 +457,7 @@ func (t *teller) blame(hits []*history.Fault) []string {
 	case f.At < op.Returned:
 		when = seconds(op.Returned-f.At) + " before its answer was read"
 	}
-	return []string{fmt.Sprintf("%s, which executed it, %s %s.", cut(op.Node), verb, when)}
+	return []string{said + " " + when + "."}
 }
 
 // rules say what is wrong where the events show it; of other kinds the
