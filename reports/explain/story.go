@@ -202,14 +202,19 @@ func (t *teller) tell(op *history.Op) string {
 	verb, result := "was answered", " with "+cut(cmp.Or(string(op.Result), "nothing"))
 	if mayWrite(op) && !rejected(op.Result) {
 		verb = "was acknowledged"
-		if t.v.Kind != check.WrongResult && t.v.Kind != check.NotLinearizable {
-			result = ""
+		if t.byWitness() && t.v.Kind != check.WrongResult {
+			result = "" // versions and ids say more
 		}
 	}
 	if node := cmp.Or(op.Node, op.Via); node != "" {
 		verb += " by " + cut(node)
 	}
 	return what + ", " + verb + result + state(op) + t.timers(op)
+}
+
+// byWitness reports whether a witness is told of.
+func (t *teller) byWitness() bool {
+	return slices.ContainsFunc(t.ops, func(op *history.Op) bool { return op.Name == witnessOp })
 }
 
 // state says which state an answer told.
@@ -445,6 +450,11 @@ func (t *teller) blame(hits []*history.Fault) []string {
 		return nil
 	}
 	f := hits[i]
+	for _, later := range hits[i+1:] {
+		if f.At >= op.Returned && later.Name == f.Name && later.Event == history.Injected {
+			f = later // which is what took the answered operation
+		}
+	}
 	what := cmp.Or(f.Action, f.Kind)
 	said := cut(op.Node) + ", which executed it, " + cmp.Or(verbs[what], "was hit by "+cut(what))
 	if f.Event == history.Requested {
@@ -476,7 +486,7 @@ var rules = map[string]string{
 
 func (t *teller) conclude() string {
 	rule, ok := rules[t.v.Kind]
-	if t.v.Kind == check.Phantom && !slices.ContainsFunc(t.ops, func(op *history.Op) bool { return op.Name == witnessOp }) {
+	if t.v.Kind == check.Phantom && !t.byWitness() {
 		ok = false // a read of a value that nobody wrote
 	}
 	if ok {
