@@ -25,11 +25,11 @@ type Kind string
 
 const (
 	WrongResult     Kind = "wrong-result"     // Value is no sum of the amounts that were added, in any order
-	Phantom         Kind = "phantom"          // Value is beyond the sum of all adds that were ever called
-	FutureRead      Kind = "future-read"      // Value is beyond the sum of all adds called by the time Op returned
+	Phantom         Kind = "phantom"          // Value is beyond what all adds that were ever called could make
+	FutureRead      Kind = "future-read"      // Value is beyond what the adds called by the time Op returned could make
 	StaleRead       Kind = "stale-read"       // Value misses adds that were acknowledged, or shown by Other, before Op was called
 	Lost            Kind = "lost"             // as StaleRead, where Op is Final and the adds were acknowledged
-	NotLinearizable Kind = "not-linearizable" // no order explains the values; Op and Other cannot both hold, or what led up to Op cannot
+	NotLinearizable Kind = "not-linearizable" // no order explains what is left: Op shows a value that cannot have been reached, or reached only without Other, or by Other as well
 )
 
 // None stands for no operation.
@@ -37,20 +37,27 @@ const None int32 = -1
 
 // Violation is one answer that no counter gives.
 type Violation struct {
-	Kind      Kind
-	Op        int32 // the answer, an index into the operations
-	Other     int32 // the operation that contradicts it, or None if the bounds do
-	Low, High int64 // Value had to be from Low to High, both included, by the adds acknowledged before Op's Call and those called by its Return
+	Kind  Kind
+	Op    int32 // the answer, an index into the operations
+	Other int32 // the operation that contradicts it; None if Low and High do
+
+	// By the adds acknowledged before Op's Call and those called by its Return,
+	// Value had to be from Low to High, both included.
+	Low, High int64
 }
 
 // Result is the verdict on one counter.
 type Result struct {
 	// Exact says that Violations is empty if and only if the history is
-	// linearizable. Else they are certain, but more may be wrong.
+	// linearizable. Without it the violations are certain, but an order may not
+	// exist even if there are none. The exact cases:
 	//
-	// Exact is decided where all adds have one sign, and either all of them
-	// have the same amount, whatever was told and answered, or every add was
-	// answered with a value (no unknown outcome), whatever the amounts.
+	//   - There is a violation.
+	//   - All adds are of one amount, told or not, and of whatever outcome.
+	//   - All adds are of one sign, all acknowledged ones were told, and their
+	//     values leave no gap between them that one of unknown outcome may fill.
+	//
+	// Sums beyond 64 bits are not decided at all.
 	Exact      bool
 	Violations []Violation
 }

@@ -18,9 +18,8 @@ type Op struct {
 	Element  int32   // of an add; number the elements from 0 without large gaps: memory grows with the largest
 	Elements []int32 // of a read: what it answered, in any order; negative numbers are elements that nobody added
 
-	Read  bool
-	Open  bool // an add of unknown outcome: it took effect at any time after Call, or never. Return is ignored
-	Final bool // a read after the load. It does not change what is found
+	Read bool
+	Open bool // an add of unknown outcome: it took effect at any time after Call, or never. Return is ignored
 }
 
 // Kind is a kind of violation, by the name that reports give it.
@@ -32,14 +31,15 @@ const (
 	FutureRead      Kind = "future-read"      // the read Op, which returned before Other, the add of Element, was called, has it
 	Lost            Kind = "lost"             // Element was added (Other) or read (Other) before the read Op was called, which misses it, and so does every read called later
 	StaleRead       Kind = "stale-read"       // as Lost, but a read called later has it again. Op is the last read that misses it
-	NotLinearizable Kind = "not-linearizable" // of Op and Other each has, or precedes, what the other has not
+	NotLinearizable Kind = "not-linearizable" // the read Op has Element and misses something else, and Other is a read of which the opposite is true, or the add of what Op misses, which had returned before the add of Element was called
 )
 
 // None stands for no operation.
 const None int32 = -1
 
 // Violation is one thing that no set does. Lost and StaleRead are found once an
-// element, the others once an operation Op and kind.
+// element, NotLinearizable only if there is nothing else, and the others once a
+// read.
 type Violation struct {
 	Kind    Kind
 	Op      int32 // index into the operations
@@ -69,7 +69,8 @@ type Result struct {
 	StableLatency, LostLatency Latency
 }
 
-// Latency sums up lengths of time over elements.
+// Latency sums up lengths of time over elements. P50 is the value at index N/2
+// of all in order.
 type Latency struct {
 	P50, Max time.Duration
 	N        int
