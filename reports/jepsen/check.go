@@ -72,13 +72,21 @@ func (v *Verdict) ExitCode() int {
 	return 2
 }
 
+// Valid returns an error if there is no such model.
+func (o Options) Valid() error {
+	if functions[o.Model] == nil {
+		return fmt.Errorf("unknown model %q; have %s", o.Model, strings.Join(Models, ", "))
+	}
+	return nil
+}
+
 // Judge judges a history by a model. The checks are that of the model, which
 // needs no search, and porcupine, which searches, each if it has anything to
 // say. An error says that the history is none of the model's, `FILE:LINE:
 // problem`, or that there is no such model.
 func Judge(h *History, opt Options) (*Verdict, error) {
-	if functions[opt.Model] == nil {
-		return nil, fmt.Errorf("unknown model %q; have %s", opt.Model, strings.Join(Models, ", "))
+	if err := opt.Valid(); err != nil {
+		return nil, err
 	}
 	opt.Timeout = cmp.Or(opt.Timeout, time.Minute)
 	opt.Memory = cmp.Or(opt.Memory, 1<<30)
@@ -251,6 +259,7 @@ type judge struct {
 	searchNotes  notes
 	hard         []hard // keys that need a search
 	drawing      *drawing
+	elements     elementCounts
 	reads        int // answers that show what the system remembers
 }
 
@@ -295,6 +304,9 @@ func (j *judge) results() []check.Result {
 	case j.reads == 0:
 		blocking.add("no read was answered, so nothing shows what the system remembers", "", true)
 	}
+	if j.elements.sets > 0 {
+		j.fastNotes.add(j.elements.words(j.clock.told), "", false)
+	}
 	if j.Torn {
 		blocking.add("the last line of the log is cut off, and was not read", "", false)
 	}
@@ -303,7 +315,7 @@ func (j *judge) results() []check.Result {
 		j.fastNotes.fill(&j.fast)
 		results = append(results, j.fast)
 	}
-	if j.search.Keys > 0 || len(j.searchNotes.all) > 0 {
+	if j.search.Keys > 0 || j.search.Total > 0 || len(j.searchNotes.all) > 0 {
 		j.searchNotes.fill(&j.search)
 		results = append(results, j.search)
 	}

@@ -29,7 +29,7 @@ type Op struct {
 	Called, Returned time.Duration // as the history tells it; -1 if it does not
 
 	Final    bool   // marked as a read after the load
-	returned string // what an add of a counter answered, in histories of our own
+	returned string // in histories of our own: what an add of a counter was answered with, or a write with another value than it wrote
 }
 
 // Outcome is what is known about the effect of an operation.

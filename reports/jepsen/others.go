@@ -144,7 +144,7 @@ func (j *judge) set(k *key) error {
 		if o.Kind == Failed || o.Kind == Open && o.F == "read" {
 			continue
 		}
-		op := set.Op{Call: j.call(o.Op), Return: j.done(o.Op), Open: o.Kind == Open, Final: o.Final}
+		op := set.Op{Call: j.call(o.Op), Return: j.done(o.Op), Open: o.Kind == Open}
 		if o.F == "add" {
 			element, err := canonical(o.argument())
 			if err != nil {
@@ -222,27 +222,50 @@ func (j *judge) set(k *key) error {
 		case set.StaleRead:
 			text = fmt.Sprintf("%s was there by %s, completed %s; %s, invoked %s, misses it, though a later read has it", element, k.describe(other), returned(other), k.describe(op), called(op))
 		default:
-			text = fmt.Sprintf("%s must be both before and after %s", read, k.describe(other))
+			text = fmt.Sprintf("%s has %s and misses something else; for %s the opposite holds", read, element, k.describe(other))
+			if other.F == "add" {
+				text = fmt.Sprintf("%s has %s, and misses the element of %s, which was acknowledged %s, before %s was added",
+					read, element, k.describe(other), returned(other), element)
+			}
 		}
 		j.violation(&j.fast, k, string(v.Kind), text, other, op)
 	}
-	j.fastNotes.add(fmt.Sprintf("%d elements: %d acknowledged; %d stable, %d of them read stale, %d lost, %d never read%s",
-		result.Attempted, result.Acknowledged, result.Stable, result.Stale, result.Lost, result.NeverRead, j.latencies(result)), k.name, false)
+	j.elements.add(result)
 	return nil
 }
 
-// latencies says how long elements took to be there for good, or to be gone,
-// where the history tells the time.
-func (j *judge) latencies(r set.Result) string {
-	text := ""
-	if !j.clock.told {
+// elementCounts counts what became of the elements of all sets.
+type elementCounts struct {
+	attempted, acknowledged, stable, stale, lost, neverRead int
+
+	sets int
+	last set.Result
+}
+
+func (c *elementCounts) add(r set.Result) {
+	c.attempted += r.Attempted
+	c.acknowledged += r.Acknowledged
+	c.stable += r.Stable
+	c.stale += r.Stale
+	c.lost += r.Lost
+	c.neverRead += r.NeverRead
+	c.sets++
+	c.last = r
+}
+
+// words tells the counts, and for a single set how long elements took to be
+// there for good, or to be gone, where the history tells the time.
+func (c *elementCounts) words(timed bool) string {
+	text := fmt.Sprintf("%d elements, %d acknowledged: %d there for good, %d of these missed by a read before, %d lost, %d never read",
+		c.attempted, c.acknowledged, c.stable, c.stale, c.lost, c.neverRead)
+	if c.sets > 1 || !timed {
 		return text
 	}
-	if r.StableLatency.N > 0 {
-		text += fmt.Sprintf("; there for good within %.3f s (median), %.3f s (longest)", r.StableLatency.P50.Seconds(), r.StableLatency.Max.Seconds())
+	if l := c.last.StableLatency; l.N > 0 {
+		text += fmt.Sprintf("; there for good within %.3f s (median), %.3f s (longest)", l.P50.Seconds(), l.Max.Seconds())
 	}
-	if r.LostLatency.N > 0 {
-		text += fmt.Sprintf("; gone after %.3f s (median), %.3f s (longest)", r.LostLatency.P50.Seconds(), r.LostLatency.Max.Seconds())
+	if l := c.last.LostLatency; l.N > 0 {
+		text += fmt.Sprintf("; gone after %.3f s (median), %.3f s (longest)", l.P50.Seconds(), l.Max.Seconds())
 	}
 	return text
 }

@@ -21,7 +21,7 @@ type event struct {
 	kind     kind
 	f        string // without its colon
 	value    []byte // a form of EDN; nil if there is none. Valid until the next event
-	returned []byte // of our own export: what an add of a counter answered
+	returned []byte // in histories of our own: see Op
 	index    int64  // -1 if not told
 	time     int64  // nanoseconds; -1 if not told
 	final    bool   // a read after the load

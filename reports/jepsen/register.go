@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"statequake/reports/check"
 	"statequake/reports/check/register"
 )
 
@@ -15,6 +16,7 @@ type registerOp struct {
 	*Op
 	value string // read or written
 	old   string // of a cas: what it compares with
+	wrong bool   // a write that was answered with another value
 }
 
 // registerOps reads the operations of a key. Reads without an answer are left
@@ -35,6 +37,13 @@ func registerOps(k *key) ([]registerOp, error) {
 		case "write":
 			if r.value, err = canonical(o.argument()); err != nil {
 				return nil, at(o.Line, "the value of :write: %v", err)
+			}
+			if o.returned != "" {
+				told, err := canonical([]byte(o.returned))
+				if err != nil {
+					return nil, at(o.DoneLine, ":returned: %v", err)
+				}
+				r.wrong = told != r.value
 			}
 		case "cas":
 			pair, opener, err := elements(o.argument())
@@ -95,6 +104,16 @@ func (j *judge) register(k *key) error {
 	}
 	if answers == 0 {
 		return nil
+	}
+	for _, o := range all {
+		if o.wrong {
+			r := &j.fast
+			if !unique {
+				r = &j.search
+			}
+			j.violation(r, k, check.WrongResult, fmt.Sprintf("%s was answered %s with %s, another value than was written",
+				k.describe(o.Op), returned(o.Op), brief([]byte(o.returned))), o.Op)
+		}
 	}
 	if !unique {
 		j.hard = append(j.hard, hard{key: k, ops: registerSearch(all), model: registerModel})
