@@ -94,9 +94,10 @@ func eachEvent(r io.Reader, fn func(*event) error) (torn bool, err error) {
 	}
 }
 
-// sniff reports whether what is in front of in is a log: no form of EDN that
-// could hold operations.
+// sniff reports whether what is in front of in is a log: behind white space and
+// comments, no form of EDN that could hold operations.
 func sniff(in *bufio.Reader) (isLog bool, err error) {
+	comment := false
 	for n := 1; ; n++ {
 		head, err := in.Peek(n)
 		if err != nil {
@@ -106,8 +107,12 @@ func sniff(in *bufio.Reader) (isLog bool, err error) {
 			return false, err
 		}
 		switch b := head[n-1]; {
+		case comment:
+			comment = b != '\n'
+		case b == ';':
+			comment = true
 		case isSpace(b):
-		case b == '{' || b == '[' || b == '(' || b == '#' || b == ';':
+		case b == '{' || b == '[' || b == '(' || b == '#':
 			return false, nil
 		default:
 			return true, nil

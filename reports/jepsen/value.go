@@ -3,6 +3,7 @@ package jepsen
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +60,10 @@ func spell(v any) (string, error) {
 	case int64:
 		return strconv.FormatInt(v, 10), nil
 	case big.Int:
-		return v.String(), nil
+		if v.IsInt64() {
+			return v.String(), nil
+		}
+		return v.String() + "N", nil
 	case float64:
 		s := strconv.FormatFloat(v, 'g', -1, 64)
 		if !strings.ContainsAny(s, ".e") {
@@ -67,9 +71,12 @@ func spell(v any) (string, error) {
 		}
 		return s, nil
 	case string:
-		return strconv.Quote(v), nil
+		return string(appendString(nil, v)), nil
 	case rune:
-		return `\` + strconv.FormatInt(int64(v), 10), nil
+		if v <= 0xffff {
+			return fmt.Sprintf(`\u%04x`, v), nil
+		}
+		return `\` + string(v), nil
 	case edn.Keyword:
 		return ":" + string(v), nil
 	case edn.Symbol:
@@ -80,7 +87,7 @@ func spell(v any) (string, error) {
 	case time.Time:
 		return "#inst " + strconv.Quote(v.UTC().Format(time.RFC3339Nano)), nil
 	case []byte:
-		return "#base64 " + strconv.Quote(string(v)), nil
+		return "#base64 " + strconv.Quote(base64.StdEncoding.EncodeToString(v)), nil
 	case *any:
 		return spell(*v) // a collection as key or element
 	case []any:
