@@ -74,7 +74,7 @@ func registerHistory(r *rand.Rand) *history.Run {
 
 // judgeOnly is the verdict of the register check on a run of one key, whether
 // it was read back or not.
-func judgeOnly(run *history.Run) *register {
+func judgeOnly(run *history.Run) *registerKey {
 	k := newRegister(run, &newIndex(run).keys[0], true)
 	k.judge()
 	return k
