@@ -125,9 +125,11 @@ func Run(run *history.Run, opt Options) []Result {
 	if opt.Ack != Durable {
 		return results
 	}
-	r, decided, listed := registerCheck(run, ix, opt)
-	if listed {
-		results = append(results, r)
+	decided := map[entityKey]bool{}
+	for _, b := range blackBoxes {
+		if r, listed := b.check(run, ix, opt, decided); listed {
+			results = append(results, r)
+		}
 	}
 	if r, ok := porcupineCheck(run, ix, opt, decided, causes.keys); ok {
 		results = append(results, r)

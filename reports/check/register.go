@@ -20,51 +20,10 @@ const registerEntity = "register"
 // always is the instant before all others.
 const always = time.Duration(math.MinInt64)
 
-// registerCheck judges every register by what its reads answered, without a
-// look at versions, digests or a witness; package register does it. It returns
-// the keys that it decided, and false if the check is not to be listed.
-func registerCheck(run *history.Run, ix *index, opt Options) (r Result, decided map[entityKey]bool, listed bool) {
-	r = Result{Name: "register"}
-	all := findings{perKind: listedInAll}
-	decided = map[entityKey]bool{}
-	if run.Footer == nil {
-		all.addNote(note{blocks: true, text: tornText})
-	}
-	whole := run.Footer != nil && len(ix.repeated) == 0
-	for i := range ix.keys {
-		h := &ix.keys[i]
-		if h.entity != registerEntity || !touched(run, h) {
-			continue
-		}
-		listed = true
-		k := newRegister(run, h, whole)
-		if k.undecided != "" {
-			all.note(!opt.Witness, h.entityKey, 0, k.undecided)
-			continue
-		}
-		k.judge()
-		decided[h.entityKey] = true
-		r.Keys++
-		r.Ops += k.answers
-		all.merge(&k.findings)
-		if !opt.Witness && run.Footer != nil && !readBack(run, h) {
-			all.note(true, h.entityKey, 0, unreadText)
-		}
-	}
-	if r.Ops == 0 {
-		if opt.Witness {
-			return Result{}, decided, false
-		}
-		all.addNote(note{blocks: true, text: "no acknowledged operation could be judged"})
-	}
-	all.fill(&r)
-	return r, decided, listed
-}
-
 // registerKey judges one key: it tells package register what happened, and says
 // in words what that finds.
 type registerKey struct {
-	*keyOps
+	entityKey
 	findings
 	ops       []register.Op
 	told      []*history.Op          // by index into ops
@@ -75,13 +34,12 @@ type registerKey struct {
 
 // newRegister numbers the values of a key, and reports replies that no register
 // gives: whole says that a value nobody sent is certainly from nowhere.
-func newRegister(run *history.Run, h *keyOps, whole bool) *registerKey {
-	k := &registerKey{keyOps: h, findings: findings{perKind: listedPerKey}, without: map[string]*history.Op{}}
+func newRegister(h entityKey, ops []*history.Op, whole bool) *registerKey {
+	k := &registerKey{entityKey: h, findings: findings{perKind: listedPerKey}, without: map[string]*history.Op{}}
 	state, _ := model.For(registerEntity)
 	numbers := map[string]int32{} // of values that were written
 	var reads []*history.Op
-	for _, i := range h.ops {
-		op := &run.Ops[i]
+	for _, op := range ops {
 		if op.Name == witnessOp {
 			continue
 		}

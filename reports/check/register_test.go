@@ -75,7 +75,11 @@ func registerHistory(r *rand.Rand) *history.Run {
 // judgeOnly is the verdict of the register check on a run of one key, whether
 // it was read back or not.
 func judgeOnly(run *history.Run) *registerKey {
-	k := newRegister(run, &newIndex(run).keys[0], true)
+	var ops []*history.Op
+	for i := range run.Ops {
+		ops = append(ops, &run.Ops[i])
+	}
+	k := newRegister(entityKey{registerEntity, "k"}, ops, true)
 	k.judge()
 	return k
 }
@@ -209,7 +213,7 @@ func TestBlackBoxLoss(t *testing.T) {
 func BenchmarkRegister(b *testing.B) {
 	run := blackBoxRun(1_000_000, 1000)
 	for b.Loop() {
-		r, _, _ := registerCheck(run, newIndex(run), Options{Ack: Durable})
+		r, _ := blackBoxes[0].check(run, newIndex(run), Options{Ack: Durable}, map[entityKey]bool{})
 		if r.Verdict != Pass || r.Ops != len(run.Ops) {
 			b.Fatalf("%s, %d ops, %v", r.Verdict, r.Ops, r.Reasons)
 		}
