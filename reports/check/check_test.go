@@ -223,8 +223,7 @@ func BenchmarkWitness(b *testing.B) {
 	for _, ack := range []string{Durable, Memory} {
 		b.Run(ack, func(b *testing.B) {
 			for b.Loop() {
-				whole, c := expand(run)
-				r := witness(whole, newIndex(whole), Options{Ack: ack, Window: time.Second, Witness: true}, c)
+				r := find(Run(run, Options{Ack: ack, Window: time.Second, Witness: true}), "witness")
 				if r.Verdict != Pass || r.Ops != len(run.Ops) {
 					b.Fatalf("%s, %d ops", r.Verdict, r.Ops)
 				}
