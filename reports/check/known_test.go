@@ -26,6 +26,7 @@ type expectation struct {
 	Ack     string              `yaml:"ack"`     // durable unless stated
 	Window  string              `yaml:"window"`  // of ack: memory
 	Witness *bool               `yaml:"witness"` // true unless stated
+	Model   string              `yaml:"model"`   // of a history of Jepsen, which has no story
 	Torn    bool                `yaml:"torn"`    // no footer, and half a line at the end
 	Verdict Verdict             `yaml:"verdict"`
 	Find    map[string][]string `yaml:"find"` // kinds, by check
