@@ -5,6 +5,7 @@
 package check
 
 import (
+	"math"
 	"time"
 
 	"statequake/history"
@@ -54,6 +55,26 @@ type Options struct {
 	Witness         bool          // the services keep a witness, and the audit read it; else it read as the workload does
 	PorcupineMaxOps int           // largest number of operations of a key that Porcupine gets; 0 means 60
 	PorcupineTime   time.Duration // time for all keys together; 0 means 2 s
+	PorcupineMemory int64         // bytes that the search on one key may keep, about; 0 means 256 MiB
+
+	Memory int64  // bytes of operations that a Collector keeps in memory; what is more goes to disk; 0 means 256 MiB
+	Dir    string // where the file for them is made, and removed; "" means os.TempDir
+}
+
+func (opt Options) withDefaults() Options {
+	if opt.PorcupineMaxOps == 0 {
+		opt.PorcupineMaxOps = 60
+	}
+	if opt.PorcupineTime == 0 {
+		opt.PorcupineTime = 2 * time.Second
+	}
+	if opt.PorcupineMemory == 0 {
+		opt.PorcupineMemory = 256 << 20
+	}
+	if opt.Memory == 0 {
+		opt.Memory = 256 << 20
+	}
+	return opt
 }
 
 // Result is the verdict of one check.
@@ -85,6 +106,10 @@ type Violation struct {
 	Kind        string   `json:"kind"`
 	Ops         []string `json:"ops"`         // ids of the few operations that show it
 	Explanation string   `json:"explanation"` // in words; times in seconds since the start of the run
+
+	// Drawing is an HTML page that shows why there is no order, of the first few
+	// violations that Porcupine found; else nil.
+	Drawing []byte `json:"-"`
 }
 
 // LostAck is an acknowledged write that the audit does not have.
@@ -106,31 +131,17 @@ type LostAck struct {
 // register decides the keys of that entity type and Porcupine all others, and a
 // key passes only if the audit read it back by a read of the workload.
 func Run(run *history.Run, opt Options) []Result {
-	if opt.PorcupineMaxOps == 0 {
-		opt.PorcupineMaxOps = 60
-	}
-	if opt.PorcupineTime == 0 {
-		opt.PorcupineTime = 2 * time.Second
-	}
-	ix := newIndex(run)
-	results := []Result{identity(run, ix)}
-	whole, causes := expand(run)
-	if opt.Witness || opt.Ack != Durable {
-		at := ix
-		if len(causes.all) > 0 {
-			at = newIndex(whole)
+	opt.Memory = math.MaxInt64
+	c := New(opt)
+	defer c.Close()
+	for i := range run.Ops {
+		if err := c.Add(&run.Ops[i]); err != nil {
+			panic(err) // nothing is spilled
 		}
-		results = append(results, witness(whole, at, opt, causes))
 	}
-	if opt.Ack != Durable {
-		return results
-	}
-	r, decided, listed := registerCheck(run, ix, opt)
-	if listed {
-		results = append(results, r)
-	}
-	if r, ok := porcupineCheck(run, ix, opt, decided, causes.keys); ok {
-		results = append(results, r)
+	results, err := c.Judge(Rest{Faults: run.Faults, Footer: run.Footer, Skipped: run.Skipped})
+	if err != nil {
+		panic(err)
 	}
 	return results
 }

@@ -84,7 +84,7 @@ func TestEmptyHistoryIsUnknown(t *testing.T) {
 }
 
 func TestPorcupineOutOfTime(t *testing.T) {
-	run := mustParse(t, "0-1 n1.1 add a 1 -> 1 @ a\n8-9 n1.1 audit z -> a")
+	run := mustParse(t, "0-1 n1.1 add a 2 -> 2 @ a\n2-3 n1.1 add b -1 -> 1 @ a b\n8-9 n1.1 audit z -> a b")
 	opt := Options{Ack: Durable, PorcupineTime: time.Nanosecond}
 	if r := find(Run(run, opt), "porcupine"); r.Verdict != Unknown || r.Undecided != 1 || r.Keys != 0 {
 		t.Errorf("without a witness: %+v", r)
@@ -223,8 +223,7 @@ func BenchmarkWitness(b *testing.B) {
 	for _, ack := range []string{Durable, Memory} {
 		b.Run(ack, func(b *testing.B) {
 			for b.Loop() {
-				whole, c := expand(run)
-				r := witness(whole, newIndex(whole), Options{Ack: ack, Window: time.Second, Witness: true}, c)
+				r := find(Run(run, Options{Ack: ack, Window: time.Second, Witness: true}), "witness")
 				if r.Verdict != Pass || r.Ops != len(run.Ops) {
 					b.Fatalf("%s, %d ops", r.Verdict, r.Ops)
 				}

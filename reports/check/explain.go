@@ -44,12 +44,12 @@ func short(text string) string {
 	}, text)
 }
 
-// describe names an operation that S holds.
-func (k *key) describe(id string) string {
-	if n, ok := k.ix.byID[id]; ok {
-		return opName(&k.run.Ops[n])
+// describe names the operation at a position of S.
+func (k *key) describe(pos int) string {
+	if op := k.applied(pos); op != nil {
+		return opName(op)
 	}
-	return "operation " + short(id)
+	return "operation " + short(k.ids[pos-1])
 }
 
 func (k *key) theAudit() string { return "the audit at " + seconds(k.audit.Returned) }
@@ -79,12 +79,12 @@ func told(op *history.Op) string {
 func (k *key) atVersion(op *history.Op) string {
 	v := op.Version
 	switch {
-	case v >= int64(len(k.digests)):
+	case v > int64(len(k.ids)):
 		return fmt.Sprintf("%s has only %d operations", k.theAudit(), len(k.ids))
 	case v == 0:
 		return fmt.Sprintf("version 0 is the empty state and has digest %s", history.ZeroDigest)
 	default:
-		return fmt.Sprintf("%s has digest %s at version %d, after %s", k.theAudit(), k.digests[v], v, k.describe(k.ids[v-1]))
+		return fmt.Sprintf("%s has digest %s at version %d, after %s", k.theAudit(), k.digest(v), v, k.describe(int(v)))
 	}
 }
 

@@ -32,13 +32,77 @@ type observation struct {
 	sent, returned time.Duration
 }
 
+// seenBy is when the effect of an operation was certainly there, and the place
+// of the operation.
+type seenBy struct {
+	returned time.Duration
+	place    int64 // of the operation, then the largest so far
+}
+
+// place is a number in the order of points.
+func (p point) place() int64 {
+	if p.read {
+		return 2*p.pos + 1
+	}
+	return 2 * p.pos
+}
+
 // sweep calls bad(a, b) for every b that was sent strictly after an operation
-// with a larger point had returned; of those, a has the largest. It sorts obs.
-// O(n log n).
-func sweep(obs []observation, bad func(a, b *observation)) {
+// with a larger point had returned; of those, a has the largest. It may sort obs.
+// O(n log n); if there is no such b, and obs is in order of return, O(n) where
+// intervals are short.
+func (w *auditor) sweep(obs []observation, bad func(a, b *observation)) {
+	seen := w.mem.seen[:0]
+	sorted := true
+	for i := range obs {
+		o := &obs[i]
+		sorted = sorted && (i == 0 || obs[i-1].returned <= o.returned)
+		seen = append(seen, seenBy{o.returned, o.place()})
+	}
+	w.mem.seen = seen
+	if !sorted {
+		slices.SortFunc(seen, func(a, b seenBy) int { return cmp.Compare(a.returned, b.returned) })
+	}
+	for i := 1; i < len(seen); i++ {
+		seen[i].place = max(seen[i].place, seen[i-1].place)
+	}
+	n := 0 // seen[:n] had returned
+	for i := range obs {
+		o := &obs[i]
+		n = before(seen, n, o.sent)
+		if n > 0 && o.place() < seen[n-1].place {
+			misplaced(obs, bad)
+			return
+		}
+	}
+}
+
+// before returns how many of seen, which is sorted, returned before sent; it is
+// fast if that is near n.
+func before(seen []seenBy, n int, sent time.Duration) int {
+	low, high := n, n // seen[:low] is before, seen[high:] is not
+	for step := 1; high < len(seen) && seen[high].returned < sent; step *= 2 {
+		low, high = high+1, min(high+step, len(seen))
+	}
+	for step := 1; low > 0 && seen[low-1].returned >= sent; step *= 2 {
+		low, high = max(low-step, 0), low-1
+	}
+	for low < high {
+		mid := int(uint(low+high) >> 1)
+		if seen[mid].returned < sent {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low
+}
+
+// misplaced does what sweep says, and sorts obs.
+func misplaced(obs []observation, bad func(a, b *observation)) {
 	returned := slices.Clone(obs)
-	slices.SortFunc(returned, func(a, b observation) int { return cmp.Compare(a.returned, b.returned) })
-	slices.SortFunc(obs, func(a, b observation) int { return cmp.Compare(a.sent, b.sent) })
+	slices.SortStableFunc(returned, func(a, b observation) int { return cmp.Compare(a.returned, b.returned) })
+	slices.SortStableFunc(obs, func(a, b observation) int { return cmp.Compare(a.sent, b.sent) })
 	var a *observation
 	next := 0
 	for i := range obs {
@@ -55,9 +119,10 @@ func sweep(obs []observation, bad func(a, b *observation)) {
 	}
 }
 
-// observations places every operation of the key that S places.
+// observations places every operation of the key that S places. They are valid
+// until the next call.
 func (k *key) observations() []observation {
-	obs := make([]observation, 0, len(k.ops))
+	obs := k.mem.obs[:0]
 	for i := range k.replies {
 		r := &k.replies[i]
 		o := observation{op: r.op, sent: r.op.Sent, returned: r.op.Returned}
@@ -71,16 +136,17 @@ func (k *key) observations() []observation {
 		}
 		obs = append(obs, o)
 	}
-	for _, i := range k.ops {
-		if op := &k.run.Ops[i]; k.pos[i] > 0 && (op.Outcome == history.Info || sentAgain(op)) {
+	for i, op := range k.ops {
+		if k.pos[i] > 0 && (op.Outcome == history.Info || sentAgain(op)) {
 			obs = append(obs, observation{op: op, point: point{pos: int64(k.pos[i])}, sent: op.Sent, returned: k.doneBy(i)})
 		}
 	}
+	k.mem.obs = obs
 	return obs
 }
 
 // order judges that S respects real time, for the durable contract.
-func (k *key) order() { sweep(k.observations(), k.misplaced) }
+func (k *key) order() { k.sweep(k.observations(), k.misplaced) }
 
 // misplaced reports that b, sent after a had returned, comes before it.
 func (k *key) misplaced(a, b *observation) {

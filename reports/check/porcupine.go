@@ -2,12 +2,11 @@ package check
 
 import (
 	"cmp"
-	"encoding/json"
+	"encoding/binary"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"sort"
-	"sync/atomic"
+	"strings"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -20,170 +19,162 @@ import (
 // single hard key must not keep the others from being judged.
 const perKeyShare = 10
 
-// porcupineCheck asks Porcupine whether any order explains the results of a
-// key, without a look at versions, digests or the audit of a witness. On the
-// keys in decided, and on all keys beside a witness, it is a second opinion. Keys in
-// caused are not judged: some of their writes are in nobody's record. It returns
-// false if the check is not to be listed.
-func porcupineCheck(run *history.Run, ix *index, opt Options, decided, caused map[entityKey]bool) (Result, bool) {
-	r := Result{Name: "porcupine"}
-	f := findings{perKind: listedInAll}
-	var keys []keyOps
-	var skipped, aside []entityKey
-	// alone tells the keys on which nothing else gives a verdict.
-	alone := func(k entityKey) bool { return !opt.Witness && !decided[k] }
-	if run.Footer == nil {
-		f.addNote(note{blocks: true, text: tornText})
-	} else {
-		keys, skipped, aside = smallKeys(run, ix, opt, caused)
+// candidate puts a key aside for Porcupine if it can be expected to decide it.
+// Without a witness the audit's reads matter too. Keys to which operations
+// elsewhere, or timers, may write are not judged: some of their writes are in
+// nobody's record.
+func (w *auditor) candidate(h *keyOps, decided bool) error {
+	sole := 0 // 1 if nothing else gives a verdict on the key
+	if !w.opt.Witness && !decided {
+		sole = 1
 	}
-	deadline := time.Now().Add(opt.PorcupineTime)
-	for _, h := range keys {
-		ops := make([]*history.Op, len(h.ops))
-		for j, n := range h.ops {
-			ops[j] = &run.Ops[n]
-		}
-		outcome := porcupine.Unknown
-		limit := min(time.Until(deadline), opt.PorcupineTime/perKeyShare)
-		if limit > 0 { // Porcupine takes 0 for no limit
-			outcome = linearizable(h.entity, ops, never, limit)
-		}
-		switch outcome {
-		case porcupine.Unknown:
-			r.Undecided++
-			f.addNote(note{blocks: alone(h.entityKey), n: 1, text: fmt.Sprintf("keys not decided (time for all of them: %s)", opt.PorcupineTime)})
-			continue
-		case porcupine.Illegal:
-			f.violation(notLinearizable(h, ops, limit))
-		}
-		r.Keys++
-		r.Ops += len(ops)
+	if w.rest.Footer == nil {
+		return nil
 	}
-	for _, k := range skipped {
-		f.addNote(note{blocks: alone(k), n: 1, text: fmt.Sprintf("keys without a model, or with more than %d operations, too many for this check", opt.PorcupineMaxOps)})
+	n, size, acknowledged := 0, candidateFixed, false
+	matters := func(op *history.Op) bool {
+		return !(op.Phase == history.Audit && w.opt.Witness || op.Name == witnessOp || op.Outcome != history.OK && op.Outcome != history.Info)
 	}
-	for _, k := range aside {
-		f.addNote(note{blocks: alone(k), n: 1, text: "keys with calls of actions or commands of timers, which this check cannot place, and actions"})
-	}
-	if run.Footer != nil && !opt.Witness {
-		unreadKeys(run, ix, decided, &f)
-	}
-	if r.Keys == 0 && len(decided) == 0 && run.Footer != nil {
-		f.addNote(note{blocks: true, text: "no key could be judged"})
-	}
-	needed := !opt.Witness && slices.ContainsFunc(f.notes, func(n note) bool { return n.blocks })
-	if r.Keys == 0 && !needed {
-		return Result{}, false
-	}
-	f.fill(&r)
-	return r, true
-}
-
-// unreadKeys notes the keys that register did not judge and no audit read back.
-func unreadKeys(run *history.Run, ix *index, decided map[entityKey]bool, f *findings) {
-	for i := range ix.keys {
-		h := &ix.keys[i]
-		if !decided[h.entityKey] && !model.Action(h.entity) && touched(run, h) && !readBack(run, h) {
-			f.note(true, h.entityKey, 0, unreadText)
-		}
-	}
-}
-
-// smallKeys returns the keys that Porcupine can be expected to decide, the
-// smallest first, with the operations that matter, and the other keys with
-// acknowledged operations: skipped ones, and ones to set aside since operations
-// elsewhere, or timers, write to them. Without a witness the audit's reads matter too.
-func smallKeys(run *history.Run, ix *index, opt Options, caused map[entityKey]bool) (keys []keyOps, skipped, aside []entityKey) {
-	for _, h := range ix.keys {
-		_, modelled := model.For(h.entity)
-		small := keyOps{entityKey: h.entityKey}
-		acknowledged := false
-		for _, i := range h.ops {
-			op := &run.Ops[i]
-			if op.Phase == history.Audit && opt.Witness || op.Name == witnessOp || op.Outcome != history.OK && op.Outcome != history.Info {
-				continue
-			}
-			small.ops = append(small.ops, i)
+	for i, op := range h.sent() {
+		if matters(op) {
+			n++
+			size += len(w.mem.raw[i])
 			acknowledged = acknowledged || op.Outcome == history.OK
 		}
-		switch {
-		case !acknowledged:
-		case caused[h.entityKey] || model.Action(h.entity):
-			aside = append(aside, h.entityKey)
-		case !modelled || len(small.ops) > opt.PorcupineMaxOps:
-			skipped = append(skipped, h.entityKey)
-		default:
-			keys = append(keys, small)
+	}
+	_, modelled := model.For(h.entity)
+	switch {
+	case !acknowledged:
+	case len(h.causes) > 0 || model.Action(h.entity):
+		w.aside[sole]++
+	case !modelled || n > w.opt.PorcupineMaxOps:
+		w.skipped[sole]++
+	default:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		b := w.candidates.add(uint8(min(n, parts-1)), size)
+		binary.LittleEndian.PutUint32(b[recLength:], uint32(size))
+		binary.LittleEndian.PutUint32(b[candidateSole:], uint32(sole))
+		b = b[:candidateFixed]
+		for i, op := range h.sent() {
+			if matters(op) {
+				b = append(b, w.mem.raw[i]...)
+			}
+		}
+		if w.candidates.used > w.c.inMemory/4 {
+			if err := w.candidates.spill(&w.c.disk); err != nil {
+				return err
+			}
 		}
 	}
-	slices.SortStableFunc(keys, func(a, b keyOps) int { return cmp.Compare(len(a.ops), len(b.ops)) })
-	return keys, skipped, aside
+	if sole == 1 && !model.Action(h.entity) && touched(h.sent()) && !readBack(h.sent()) {
+		o := &outcome{entityKey: h.entityKey, check: ofUnread}
+		o.note(true, h.entityKey, 0, unreadText)
+		w.keep(o)
+	}
+	return nil
 }
 
-// linearizable asks whether one entity's operations are, by what was answered
-// up to and including the instant until. The others return after everything
-// else, so that they may also take no effect.
-func linearizable(entity string, ops []*history.Op, until, limit time.Duration) porcupine.CheckResult {
-	var refused atomic.Bool
-	call := make([]porcupine.Operation, 0, len(ops))
-	for i, op := range ops {
-		c := porcupine.Operation{ClientId: i, Input: op, Call: int64(op.Sent), Return: int64(never)}
-		if op.Outcome == history.OK && op.Returned <= until {
-			c.Return, c.Output = int64(op.Returned), op.Result
+// A key put aside for Porcupine is a record with those of its operations in it.
+const (
+	candidateSole  = 4 // uint32: 1 if nothing else gives a verdict on it
+	candidateFixed = 8
+)
+
+// small is a key that Porcupine is to judge.
+type small struct {
+	entityKey
+	ops  []history.Op
+	sole bool
+}
+
+// smallKeys returns the keys of one part of candidates, the smallest first.
+func (j *judging) smallKeys(p int, buf *[]byte) ([]small, error) {
+	pieces, err := j.candidates.read(p, &j.c.disk, buf)
+	if err != nil {
+		return nil, err
+	}
+	var keys []small
+	eachRecord(pieces, func(rec []byte) {
+		k := small{sole: binary.LittleEndian.Uint32(rec[candidateSole:]) == 1}
+		eachRecord([][]byte{rec[candidateFixed:]}, func(rec []byte) {
+			k.ops = append(k.ops, history.Op{})
+			j.c.names.unpack(rec, &k.ops[len(k.ops)-1])
+		})
+		k.entityKey = entityKey{k.ops[0].Entity, k.ops[0].Key}
+		keys = append(keys, k)
+	})
+	slices.SortFunc(keys, func(a, b small) int {
+		return cmp.Or(cmp.Compare(len(a.ops), len(b.ops)), a.entityKey.compare(b.entityKey))
+	})
+	return keys, nil
+}
+
+// porcupineResult asks Porcupine whether any order explains the results of a
+// key, without a look at versions, digests or the audit of a witness. On the
+// keys that register decided, and on all keys beside a witness, it is a second
+// opinion. It returns false if the check is not to be listed.
+func (j *judging) porcupineResult() (Result, bool, error) {
+	r := Result{Name: "porcupine"}
+	f := findings{perKind: listedInAll}
+	if j.rest.Footer == nil {
+		f.addNote(note{blocks: true, text: tornText})
+	}
+	deadline := time.Now().Add(j.opt.PorcupineTime)
+	var buf []byte
+	for p := range parts {
+		keys, err := j.smallKeys(p, &buf)
+		if err != nil {
+			return Result{}, false, err
 		}
-		call = append(call, c)
-		if sentAgain(op) {
-			c.Return, c.Output = int64(never), nil
-			call = append(call, c)
+		for i := range keys {
+			k := &keys[i]
+			ops := make([]*history.Op, len(k.ops))
+			for n := range k.ops {
+				ops[n] = &k.ops[n]
+			}
+			limit := budget{min(time.Until(deadline), j.opt.PorcupineTime/perKeyShare), j.opt.PorcupineMemory}
+			switch outcome, why := search(k.entity, ops, never, limit); outcome {
+			case porcupine.Unknown:
+				r.Undecided++
+				f.addNote(note{blocks: k.sole, n: 1, text: why.text(j.opt)})
+				continue
+			case porcupine.Illegal:
+				v := notLinearizable(k.entityKey.clone(), ops, limit)
+				if f.listed[v.Kind] < drawn {
+					v.Drawing = drawing(k.entityKey, ops, limit)
+				}
+				f.violation(v)
+			}
+			r.Keys++
+			r.Ops += len(ops)
 		}
 	}
-	result := porcupine.CheckOperationsTimeout(sequential(entity, &refused), call, limit)
-	if refused.Load() {
-		return porcupine.Unknown
+	for sole := 1; sole >= 0; sole-- {
+		if n := j.skipped[sole]; n > 0 {
+			f.addNote(note{blocks: sole == 1, n: n, text: fmt.Sprintf("keys without a model, or with more than %d operations, too many for this check", j.opt.PorcupineMaxOps)})
+		}
 	}
-	return result
-}
-
-// folded is a state of the model with its fingerprint.
-type folded struct {
-	model.State
-	fingerprint string
-}
-
-// sequential is the model of an entity type, which must have one, in
-// Porcupine's terms. Any output will do for an operation without one. It sets
-// refused if the model cannot take an operation, and nothing can be concluded.
-func sequential(entity string, refused *atomic.Bool) porcupine.Model {
-	seed := maphash.MakeSeed()
-	return porcupine.Model{
-		Init: func() any {
-			state, _ := model.For(entity)
-			return folded{state, state.Fingerprint()}
-		},
-		Step: func(state, input, output any) (bool, any) {
-			op := input.(*history.Op)
-			next := state.(folded).Clone()
-			result, wrote, err := next.Apply(op.Name, op.Args, op.ID)
-			if err != nil {
-				refused.Store(true)
-				return true, state
-			}
-			if got, answered := output.(json.RawMessage); answered && !(wrote && silent(got)) && !sameJSON(result, got) {
-				return false, state
-			}
-			if !wrote {
-				return true, state
-			}
-			return true, folded{next, next.Fingerprint()}
-		},
-		Equal: func(a, b any) bool { return a.(folded).fingerprint == b.(folded).fingerprint },
-		Hash:  func(state any) uint64 { return maphash.String(seed, state.(folded).fingerprint) },
+	for sole := 1; sole >= 0; sole-- {
+		if n := j.aside[sole]; n > 0 {
+			f.addNote(note{blocks: sole == 1, n: n, text: "keys with calls of actions or commands of timers, which this check cannot place, and actions"})
+		}
 	}
+	j.merged(ofUnread, &f)
+	if r.Keys == 0 && j.boxes[ofRegister].keys+j.boxes[ofCounter].keys == 0 && j.rest.Footer != nil {
+		f.addNote(note{blocks: true, text: "no key could be judged"})
+	}
+	needed := !j.opt.Witness && slices.ContainsFunc(f.notes, func(n note) bool { return n.blocks })
+	if r.Keys == 0 && !needed {
+		return Result{}, false, nil
+	}
+	f.fill(&r)
+	return r, true, nil
 }
 
 // notLinearizable names the reply after which no order was left: what has no
 // order up to some instant has none later.
-func notLinearizable(h keyOps, ops []*history.Op, limit time.Duration) Violation {
+func notLinearizable(h entityKey, ops []*history.Op, limit budget) Violation {
 	var answered []*history.Op
 	for _, op := range ops {
 		if op.Outcome == history.OK {
@@ -192,7 +183,8 @@ func notLinearizable(h keyOps, ops []*history.Op, limit time.Duration) Violation
 	}
 	slices.SortFunc(answered, func(a, b *history.Op) int { return cmp.Compare(a.Returned, b.Returned) })
 	n := sort.Search(len(answered)-1, func(i int) bool {
-		return linearizable(h.entity, ops, answered[i].Returned, limit) == porcupine.Illegal
+		outcome, _ := search(h.entity, ops, answered[i].Returned, limit)
+		return outcome == porcupine.Illegal
 	})
 	op := answered[n]
 	sent := 0
@@ -202,7 +194,7 @@ func notLinearizable(h keyOps, ops []*history.Op, limit time.Duration) Violation
 		}
 	}
 	return Violation{
-		Entity: h.entity, Key: h.key, Kind: NotLinearizable, Ops: []string{op.ID},
+		Entity: h.entity, Key: h.key, Kind: NotLinearizable, Ops: []string{strings.Clone(op.ID)},
 		Explanation: fmt.Sprintf("%s was answered by %s at %s with %s; no order of the %d operations sent until then explains all results",
 			opName(op), who(op), seconds(op.Returned), brief(op.Result), sent),
 	}

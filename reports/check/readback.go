@@ -10,9 +10,9 @@ const (
 
 // touched reports whether anything sent to a key was answered ok, or may have
 // had an effect.
-func touched(run *history.Run, h *keyOps) bool {
-	for _, i := range h.ops {
-		if o := run.Ops[i].Outcome; o == history.OK || o == history.Info {
+func touched(ops []*history.Op) bool {
+	for _, op := range ops {
+		if o := op.Outcome; o == history.OK || o == history.Info {
 			return true
 		}
 	}
@@ -22,10 +22,9 @@ func touched(run *history.Run, h *keyOps) bool {
 // readBack reports whether an audit read a key when every acknowledgement that
 // it gave had returned. It is for runs without a witness, whose audit sends the
 // reads of the workload.
-func readBack(run *history.Run, h *keyOps) bool {
+func readBack(ops []*history.Op) bool {
 	acknowledged, audited := always, always
-	for _, i := range h.ops {
-		op := &run.Ops[i]
+	for _, op := range ops {
 		switch {
 		case op.Outcome != history.OK:
 		case op.Phase != history.Audit:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -72,10 +73,24 @@ func registerHistory(r *rand.Rand) *history.Run {
 	return run
 }
 
+func pointers(run *history.Run) []*history.Op {
+	ops := make([]*history.Op, len(run.Ops))
+	for i := range run.Ops {
+		ops[i] = &run.Ops[i]
+	}
+	return ops
+}
+
+// linearizable is the answer of a search that may take all memory.
+func linearizable(entity string, ops []*history.Op, until, limit time.Duration) porcupine.CheckResult {
+	outcome, _ := search(entity, ops, until, budget{time: limit})
+	return outcome
+}
+
 // judgeOnly is the verdict of the register check on a run of one key, whether
 // it was read back or not.
-func judgeOnly(run *history.Run) *register {
-	k := newRegister(run, &newIndex(run).keys[0], true)
+func judgeOnly(run *history.Run) *registerKey {
+	k := newRegister(entityKey{registerEntity, "k"}, pointers(run), true)
 	k.judge()
 	return k
 }
@@ -125,11 +140,11 @@ func TestExplanationsAreEnough(t *testing.T) {
 	judged := 0
 	forSeeds(t, 20_000, func(t *testing.T, seed uint64) {
 		run := registerHistory(rand.New(rand.NewPCG(seed, 4)))
-		ix := newIndex(run)
 		for _, v := range judgeOnly(run).violations {
 			var ops []*history.Op
 			for _, id := range v.Ops {
-				if op := &run.Ops[ix.byID[id]]; op.Outcome != history.Fail {
+				n := slices.IndexFunc(run.Ops, func(op history.Op) bool { return op.ID == id })
+				if op := &run.Ops[n]; op.Outcome != history.Fail {
 					ops = append(ops, op)
 				}
 			}
@@ -209,8 +224,8 @@ func TestBlackBoxLoss(t *testing.T) {
 func BenchmarkRegister(b *testing.B) {
 	run := blackBoxRun(1_000_000, 1000)
 	for b.Loop() {
-		r, _, _ := registerCheck(run, newIndex(run), Options{Ack: Durable})
-		if r.Verdict != Pass || r.Ops != len(run.Ops) {
+		results := Run(run, Options{Ack: Durable})
+		if r := find(results, "register"); r.Verdict != Pass || r.Ops != len(run.Ops) {
 			b.Fatalf("%s, %d ops, %v", r.Verdict, r.Ops, r.Reasons)
 		}
 	}

@@ -26,17 +26,27 @@ func (k *key) results() {
 		return
 	}
 	inOrder := func(a, b *reply) int { return cmp.Compare(a.op.Version, b.op.Version) }
-	var seen, forked []*reply // reads and rejections; writes to states that were taken back
-	for i := range k.replies {
+	w := k.auditor
+	// What was seen at each version of S, as lists: first and next hold indexes
+	// of replies, from 1.
+	w.mem.first, w.mem.next = resize(w.mem.first, len(k.ids)+1), resize(w.mem.next, len(k.replies))
+	var beyond, forked []*reply // reads and rejections beyond S; writes to states that were taken back
+	for i := len(k.replies) - 1; i >= 0; i-- {
 		switch r := &k.replies[i]; {
 		case r.takenBack() && k.opt.Ack != Memory, r.op.Name == witnessOp:
 		case r.write && r.takenBack():
 			forked = append(forked, r)
-		case !r.write && r.told:
-			seen = append(seen, r)
+		case r.write || !r.told:
+		case r.op.Version <= int64(len(k.ids)):
+			w.mem.next[i] = w.mem.first[r.op.Version]
+			w.mem.first[r.op.Version] = int32(i + 1)
+		default:
+			beyond = append(beyond, r)
 		}
 	}
-	slices.SortStableFunc(seen, inOrder)
+	slices.Reverse(beyond)
+	slices.Reverse(forked)
+	slices.SortStableFunc(beyond, inOrder)
 	slices.SortStableFunc(forked, inOrder)
 
 	known := true // state is that of S at version v
@@ -46,21 +56,28 @@ func (k *key) results() {
 		if v == int64(len(k.ids)) && known {
 			k.end = state
 		}
-		for ; len(seen) > 0 && seen[0].op.Version == v; seen = seen[1:] {
-			r := seen[0]
+		see := func(r *reply) {
 			if r.same {
 				if known {
 					k.readResult(state, r)
 				} else {
 					unjudged++
 				}
-				continue
+				return
 			}
 			if i := slices.IndexFunc(branches, func(b branch) bool { return b.digest == r.op.Digest }); i >= 0 {
 				k.readResult(branches[i].state, r)
 			} else {
 				apart++
 			}
+		}
+		if v <= int64(len(k.ids)) {
+			for i := w.mem.first[v]; i > 0; i = w.mem.next[i-1] {
+				see(&k.replies[i-1])
+			}
+		}
+		for ; len(beyond) > 0 && beyond[0].op.Version == v; beyond = beyond[1:] {
+			see(beyond[0])
 		}
 		var next []branch
 		for ; len(forked) > 0 && forked[0].op.Version <= v+1; forked = forked[1:] {
@@ -71,7 +88,7 @@ func (k *key) results() {
 				continue
 			}
 			from = from.Clone()
-			k.writeResult(from, r.op, r, "")
+			k.writeResult(from, r.op, r, 0)
 			next = append(next, branch{digest: r.op.Digest, state: from})
 		}
 		branches = next
@@ -81,20 +98,20 @@ func (k *key) results() {
 			}
 			continue
 		}
-		n, found := k.ix.byID[k.ids[v]]
+		op := k.applied(int(v) + 1)
 		r := k.at[v+1]
 		switch {
 		case !known:
 			if r != nil {
 				unjudged++
 			}
-		case !found || k.run.Ops[n].Entity != k.entity:
+		case op == nil || op.Entity != k.entity:
 			known = false
 		default:
-			known = k.writeResult(state, &k.run.Ops[n], r, fmt.Sprintf("%s has it at position %d, where ", k.theAudit(), v+1))
+			known = k.writeResult(state, op, r, int(v)+1)
 		}
 	}
-	apart += len(seen) + len(forked)
+	apart += len(beyond) + len(forked)
 	if unjudged > 0 {
 		k.note(true, k.entityKey, unjudged, "results not judged, since an operation before them is not in the history, or refused by the model")
 	}
@@ -111,7 +128,7 @@ func (k *key) parent(r *reply, v int64, state model.State, known bool, branches 
 			return b.state
 		}
 	}
-	if known && v < int64(len(k.digests)) && history.NextDigest(k.digests[v], r.op.ID) == r.op.Digest {
+	if known && v <= int64(len(k.ids)) && history.NextDigest(string(k.digest(v)), r.op.ID) == r.op.Digest {
 		return state
 	}
 	return nil
@@ -133,21 +150,27 @@ func (k *key) readResult(state model.State, r *reply) {
 }
 
 // writeResult applies op to state and judges its reply r, if there is one. It
-// reports whether the model took the operation as a write; if not, where says
-// what S has to do with it.
-func (k *key) writeResult(state model.State, op *history.Op, r *reply, where string) bool {
+// reports whether the model took the operation as a write. pos is its position in
+// S, 0 if it was applied to a state that was taken back.
+func (k *key) writeResult(state model.State, op *history.Op, r *reply, pos int) bool {
 	want, wrote, err := state.Apply(op.Name, op.Args, op.ID)
 	if err != nil {
 		k.note(true, k.entityKey, 1, "applied operations that the model of the entity type refuses")
 		return false
 	}
+	where := func() string {
+		if pos == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%s has it at position %d, where ", k.theAudit(), pos)
+	}
 	switch {
 	case !wrote:
-		k.found(WrongResult, fmt.Sprintf("%s was applied as a write; %sthe model answers %s and writes nothing", opName(op), where, brief(want)), op, k.audit)
+		k.found(WrongResult, fmt.Sprintf("%s was applied as a write; %sthe model answers %s and writes nothing", opName(op), where(), brief(want)), op, k.audit)
 	case r == nil:
 	case r.rejected:
-		k.found(WrongResult, fmt.Sprintf("%s with %s, but was applied: %sthe model answers %s", k.answered(op), brief(op.Result), where, brief(want)), op, k.audit)
-	case r.pos > 0 && r.takenBack() && where != "":
+		k.found(WrongResult, fmt.Sprintf("%s with %s, but was applied: %sthe model answers %s", k.answered(op), brief(op.Result), where(), brief(want)), op, k.audit)
+	case r.pos > 0 && r.takenBack() && pos > 0:
 		// The reply speaks of another state, from which it was taken back.
 	case r.pos > 0 && r.same && op.Version != int64(r.pos):
 		k.found(WrongResult, fmt.Sprintf("%s, but %s has it at position %d", k.acknowledged(op), k.theAudit(), r.pos), op, k.audit)

@@ -82,16 +82,21 @@ func (k *key) epochs() []epochReplies {
 // before the operation was sent: nothing of it may be acknowledged, or shown,
 // unless it is in S all the same.
 func (k *key) superseded(judged map[*history.Op]bool) {
-	var obs []observation
-	replies := map[*history.Op]*reply{}
+	obs := k.mem.obs[:0]
 	for i := range k.replies {
 		r := &k.replies[i]
 		if r.op.Epoch > 0 {
 			obs = append(obs, observation{op: r.op, point: point{pos: r.op.Epoch}, sent: r.op.Sent, returned: r.op.Returned})
-			replies[r.op] = r
 		}
 	}
-	sweep(obs, func(a, b *observation) {
+	k.mem.obs = obs
+	replies := map[*history.Op]*reply{}
+	k.sweep(obs, func(a, b *observation) {
+		if len(replies) == 0 {
+			for i := range k.replies {
+				replies[k.replies[i].op] = &k.replies[i]
+			}
+		}
 		r := replies[b.op]
 		since := fmt.Sprintf("although %s had been answered by %s in epoch %d by %s",
 			opName(a.op), who(a.op), a.op.Epoch, seconds(a.returned))
@@ -206,8 +211,8 @@ func (k *key) lossOf(e *epochReplies) (time.Duration, string) {
 	}
 	at, how := e.lastSent, fmt.Sprintf("the last operation known of epoch %d, sent at %s", e.epoch, seconds(e.lastSent))
 	var first *history.Fault
-	for i := range k.run.Faults {
-		f := &k.run.Faults[i]
+	for i := range k.rest.Faults {
+		f := &k.rest.Faults[i]
 		if f.Event != history.Injected || f.At < e.lastSent || f.At > e.nextReply || first != nil && f.At >= first.At {
 			continue
 		}
@@ -219,8 +224,8 @@ func (k *key) lossOf(e *epochReplies) (time.Duration, string) {
 		return at, how
 	}
 	hit := first.At // as an observer saw it; asked for a little earlier
-	for i := range k.run.Faults {
-		if f := &k.run.Faults[i]; f.Event == history.Requested && f.Name == first.Name && f.At <= first.At {
+	for i := range k.rest.Faults {
+		if f := &k.rest.Faults[i]; f.Event == history.Requested && f.Name == first.Name && f.At <= first.At {
 			hit = f.At
 		}
 	}
@@ -236,22 +241,23 @@ func (k *key) orderByEpoch(epochs []epochReplies, judged map[*history.Op]bool) {
 		}
 	}
 	for i := range epochs {
-		obs := make([]observation, 0, len(epochs[i].replies))
+		obs := k.mem.obs[:0]
 		for _, r := range epochs[i].replies {
 			if r.same || r.told && !k.final(&epochs[i]) {
 				obs = append(obs, observation{op: r.op, point: point{pos: r.op.Version, read: !r.write}, sent: r.op.Sent, returned: r.op.Returned})
 			}
 		}
-		sweep(obs, report)
+		k.mem.obs = obs
+		k.sweep(obs, report)
 	}
 	// Across epochs only what S has is on one branch.
 	obs := k.observations()
 	for i := range obs {
-		if o := &obs[i]; !o.read && o.returned != never && (o.op.Version != o.pos || k.digests[o.pos] != o.op.Digest) {
+		if o := &obs[i]; !o.read && o.returned != never && (o.op.Version != o.pos || !k.has(o.pos, o.op.Digest)) {
 			o.returned = never // acknowledged on another branch, and applied to this one later
 		}
 	}
-	sweep(obs, func(a, b *observation) {
+	k.sweep(obs, func(a, b *observation) {
 		// A later epoch may read less if its owner lost what b misses, and a
 		// retry, by the client or within the system, applied it again. That is
 		// out for a write sent once and acknowledged by an earlier epoch.

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"statequake/history"
 	"statequake/history/model"
@@ -24,132 +26,202 @@ const (
 	writes // or is rejected
 )
 
-// auditor judges every key of a run by what its witness says at the end.
+// auditor is a worker that judges keys.
 type auditor struct {
-	run    *history.Run // with caused operations at the end of Ops
-	ix     *index
-	opt    Options
-	causes *causes
+	*judging
+	tally
+	outcomes []*outcome
+	classes  []classOf
+	mem      scratch
+}
 
-	classes map[entityKey]class // by entity and operation name
-	applied map[entityKey]bool  // entity and name of what witnesses hold, for entities without a model
-	pos     []int32             // per operation: position in its own key's witness, from 1; 0 if it is not there
-	lost    []LostAck
+// scratch is memory that the next key uses again: what outlives a key is copied
+// by keep.
+type scratch struct {
+	buf      []byte // a part from disk
+	table    []slot
+	recs     [][]byte
+	byKey    [][]byte
+	group    []int32
+	ops      []history.Op
+	pointers []*history.Op
+	causes   []cause
+	raw      [][]byte // the records of what clients sent to the key
+
+	ids     []string
+	digests []byte
+	pos     []int32
+	loc     []int32
+	replies []reply
+	at      []*reply
+	obs     []observation
+	seen    []seenBy
+	first   []int32
+	next    []int32
+}
+
+// classOf is the class of one operation of an entity type.
+type classOf struct {
+	entity, name string
+	class        class
 }
 
 // truth is what the final audit of a key says.
 type truth struct {
 	audit   *history.Op
 	ids     []string // S: position i is ids[i-1]
-	digests []string // digests[v] is that of ids[:v]
+	digests []byte   // the digest of each prefix of ids, see digest
 }
 
-func witness(run *history.Run, ix *index, opt Options, c *causes) Result {
-	r := Result{Name: "witness"}
-	all := findings{perKind: listedInAll}
-	w := &auditor{
-		run: run, ix: ix, opt: opt, causes: c,
-		classes: map[entityKey]class{},
-		applied: map[entityKey]bool{},
-		pos:     make([]int32, len(run.Ops)),
-	}
-	switch {
-	case !opt.Witness:
-		all.addNote(note{blocks: true, text: fmt.Sprintf("there is no witness, and nothing else can judge ack: %s", opt.Ack)})
-	case opt.Ack != Durable && opt.Ack != Memory:
-		all.addNote(note{blocks: true, text: fmt.Sprintf("ack %q: have %s, %s", opt.Ack, Durable, Memory)})
-	default:
-		truths := make([]*truth, len(ix.keys))
-		for i := range ix.keys {
-			if !model.Action(ix.keys[i].entity) {
-				truths[i] = w.truth(&ix.keys[i], &all)
-			}
-		}
-		keys := map[entityKey]*key{}
-		for i := range ix.keys {
-			k := w.newKey(&ix.keys[i], truths[i])
-			if k == nil {
-				continue
-			}
-			k.judge()
-			r.Keys++
-			r.Ops += len(k.replies)
-			all.merge(&k.findings)
-			keys[k.entityKey] = k
-		}
-		r.Ops += w.judgeCauses(keys, &all)
-		if r.Ops == 0 {
-			all.addNote(note{blocks: true, text: "no acknowledged operation could be judged"})
-		}
-	}
-	all.fill(&r)
-	slices.SortStableFunc(w.lost, func(a, b LostAck) int { return cmp.Compare(a.Returned, b.Returned) })
-	r.LostAcks = w.lost
-	return r
+const digestSize = len(history.ZeroDigest)
+
+// digest is that of ids[:v].
+func (t *truth) digest(v int64) []byte {
+	return t.digests[v*int64(digestSize) : (v+1)*int64(digestSize)]
 }
 
-// truth finds the audit that is the last word on a key and notes where its
-// witness has the operations. It returns nil if no audit of the key succeeded.
-func (w *auditor) truth(h *keyOps, f *findings) *truth {
-	var t *truth
-	var audits []*history.Op
+// has reports whether digest is that of ids[:v].
+func (t *truth) has(v int64, digest string) bool {
+	return v <= int64(len(t.ids)) && string(t.digest(v)) == digest
+}
+
+// newKey finds the audit that is the last word on a key, and where its witness
+// has the operations. It returns nil if no audit of the key succeeded, and notes
+// in f why.
+func (w *auditor) newKey(h *keyOps, f *findings) *key {
+	k := &key{auditor: w, keyOps: h, findings: findings{perKind: listedPerKey}}
 	var lastSent time.Duration
-	acknowledged := 0
-	for _, i := range h.ops {
-		op := &w.run.Ops[i]
+	acknowledged, audits := 0, 0
+	for _, op := range h.sent() {
 		switch {
 		case op.Outcome != history.OK:
 		case op.Phase != history.Audit:
 			acknowledged++
 		case op.Name == witnessOp:
-			audits = append(audits, op)
+			audits++
 			lastSent = max(lastSent, op.Sent)
 		}
 	}
-	for _, op := range audits {
+	for _, op := range h.sent() {
+		if audits == 0 {
+			break
+		}
+		if op.Outcome != history.OK || op.Phase != history.Audit || op.Name != witnessOp {
+			continue
+		}
+		audits--
 		if op.Returned < lastSent {
 			continue // a later audit was sent after this one had returned
 		}
-		ids, err := witnessed(op.Result)
+		ids, err := appendWitnessed(w.mem.ids[:0], op.Result)
 		if err != nil {
 			f.note(true, h.entityKey, 1, "audits that answered something other than a witness")
 			continue
 		}
 		// Audits that overlap may differ by an operation that took effect
 		// meanwhile; in different epochs the higher one is later.
-		if t == nil || w.opt.Ack == Memory && op.Epoch > t.audit.Epoch || len(ids) > len(t.ids) && (w.opt.Ack != Memory || op.Epoch == t.audit.Epoch) {
-			t = &truth{audit: op, ids: ids}
+		if k.audit == nil || w.opt.Ack == Memory && op.Epoch > k.audit.Epoch || len(ids) > len(k.ids) && (w.opt.Ack != Memory || op.Epoch == k.audit.Epoch) {
+			w.mem.ids, k.audit, k.ids = k.ids, op, ids // the slice that is free is used for the next
 		}
 	}
-	if t == nil {
+	if k.audit == nil {
 		if acknowledged > 0 {
 			f.note(true, h.entityKey, 0, "acknowledged operations, but no successful audit")
 		}
 		return nil
 	}
-	t.digests = chain(t.ids)
-	_, modelled := model.For(h.entity)
-	for i, id := range t.ids {
-		n, ok := w.ix.byID[id]
-		if !ok {
+	w.mem.digests = appendChain(w.mem.digests[:0], k.ids)
+	k.digests = w.mem.digests
+	k.locate()
+	return k
+}
+
+// locate finds the operations that S holds.
+func (k *key) locate() {
+	w := k.auditor
+	byID := newTable(&w.mem.table, len(k.ops))
+	k.byID = byID
+	for i, op := range k.ops {
+		if i >= k.clients && k.causes[i-k.clients].repeat {
 			continue
 		}
-		op := &w.run.Ops[n]
-		if op.Entity != h.entity || op.Key != h.key {
-			continue
-		}
-		if w.pos[n] == 0 {
-			w.pos[n] = int32(i + 1)
-		}
-		if !modelled {
-			w.applied[entityKey{op.Entity, op.Name}] = true
+		s := k.slot(hashID(op.ID), op.ID)
+		s.hash, s.number = hashID(op.ID), int32(i+1)
+	}
+	w.mem.pos = resize(w.mem.pos, len(k.ops))
+	w.mem.loc = resize(w.mem.loc, len(k.ids))
+	k.pos, k.loc = w.mem.pos, w.mem.loc
+	for i, id := range k.ids {
+		n := k.find(id)
+		k.loc[i] = int32(n)
+		if n >= 0 && k.pos[n] == 0 {
+			k.pos[n] = int32(i + 1)
 		}
 	}
-	return t
+}
+
+// slot is where the operation id is in byID, or where it would be.
+func (k *key) slot(hash uint64, id string) *slot {
+	t := k.byID
+	for i := hash & t.mask; ; i = (i + 1) & t.mask {
+		if s := &t.slots[i]; s.number == 0 || s.hash == hash && k.ops[s.number-1].ID == id {
+			return s
+		}
+	}
+}
+
+// find returns the index into ops of the operation id, -1 if it is not of this
+// key.
+func (k *key) find(id string) int { return int(k.slot(hashID(id), id).number) - 1 }
+
+// applied is the operation at a position of S, from 1, which may be of another
+// key; nil if there is none of that id.
+func (k *key) applied(pos int) *history.Op {
+	if n := k.loc[pos-1]; n >= 0 {
+		return k.ops[n]
+	}
+	if op, ok := k.elsewhere[k.ids[pos-1]]; ok {
+		return &op
+	}
+	return nil
+}
+
+// wait reports whether the key cannot be judged before all others have been
+// looked at, and says what is to be found out.
+func (k *key) wait() bool {
+	if k.elsewhere != nil {
+		return false
+	}
+	_, modelled := model.For(k.entity)
+	if modelled && !slices.Contains(k.loc, -1) {
+		return false
+	}
+	j := k.judging
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.deferred[k.entityKey.clone()] = true
+	for i, n := range k.loc {
+		switch {
+		case n < 0:
+			j.wanted[hashID(k.ids[i])] = true
+		case !modelled:
+			if name := (entityKey{k.entity, k.ops[n].Name}); !j.inWitness[name] {
+				j.inWitness[name.clone()] = true
+			}
+		}
+	}
+	return true
 }
 
 // witnessed reads the ids out of a witness operation's result.
-func witnessed(result json.RawMessage) ([]string, error) {
+func witnessed(result json.RawMessage) ([]string, error) { return appendWitnessed(nil, result) }
+
+// appendWitnessed is witnessed, in the memory of ids, which is empty. What it
+// returns shares memory with result.
+func appendWitnessed(ids []string, result json.RawMessage) ([]string, error) {
+	if plain, ok := plainWitness(ids, result); ok {
+		return plain, nil
+	}
 	var answer struct {
 		IDs *[]string `json:"ids"`
 	}
@@ -162,14 +234,44 @@ func witnessed(result json.RawMessage) ([]string, error) {
 	return *answer.IDs, nil
 }
 
-// chain returns the digest after each prefix of ids, from the empty one on.
-func chain(ids []string) []string {
-	digests := make([]string, len(ids)+1)
-	digests[0] = history.ZeroDigest
-	for i, id := range ids {
-		digests[i+1] = history.NextDigest(digests[i], id)
+// plainWitness reads what has no space and no escape in it.
+func plainWitness(ids []string, b []byte) ([]string, bool) {
+	const open, end = `{"ids":[`, `]}`
+	if len(b) < len(open)+len(end) || string(b[:len(open)]) != open || string(b[len(b)-len(end):]) != end {
+		return nil, false
 	}
-	return digests
+	b = b[len(open) : len(b)-len(end)]
+	for more := len(b) > 0; more; {
+		if b[0] != '"' {
+			return nil, false
+		}
+		n := 1
+		for n < len(b) && b[n] >= ' ' && b[n] < utf8.RuneSelf && b[n] != '"' && b[n] != '\\' {
+			n++
+		}
+		if n == len(b) || b[n] != '"' {
+			return nil, false
+		}
+		ids = append(ids, asString(b[1:n]))
+		b = b[n+1:]
+		if more = len(b) > 0; more {
+			if b[0] != ',' || len(b) == 1 {
+				return nil, false
+			}
+			b = b[1:]
+		}
+	}
+	return ids, true
+}
+
+// appendChain appends the digest after each prefix of ids, from the empty one
+// on, to dst, which is empty.
+func appendChain(dst []byte, ids []string) []byte {
+	dst = append(dst, history.ZeroDigest...)
+	for _, id := range ids {
+		dst = history.AppendNextDigest(dst, dst[len(dst)-digestSize:], id)
+	}
+	return dst
 }
 
 // class looks up what an operation is by asking the model once per entity type
@@ -178,26 +280,32 @@ func (w *auditor) class(op *history.Op) class {
 	if op.Name == witnessOp {
 		return reads
 	}
-	name := entityKey{op.Entity, op.Name}
-	if c, ok := w.classes[name]; ok {
-		return c
+	for i := range w.classes {
+		if c := &w.classes[i]; c.name == op.Name && c.entity == op.Entity {
+			return c.class
+		}
 	}
-	state, ok := model.For(op.Entity)
-	if !ok {
-		w.classes[name] = unmodelled
-		return unmodelled
+	c := reads
+	if state, ok := model.For(op.Entity); !ok {
+		c = unmodelled
+	} else {
+		result, wrote, err := state.Apply(op.Name, op.Args, op.ID)
+		switch {
+		case err != nil:
+			return unmodelled // these arguments; others of the same name may be fine
+		case wrote || rejected(result):
+			c = writes
+		}
 	}
-	result, wrote, err := state.Apply(op.Name, op.Args, op.ID)
-	switch {
-	case err != nil:
-		return unmodelled // these arguments; others of the same name may be fine
-	case wrote || rejected(result):
-		w.classes[name] = writes
-	default:
-		w.classes[name] = reads
+	if len(w.classes) < maxClasses {
+		w.classes = append(w.classes, classOf{strings.Clone(op.Entity), strings.Clone(op.Name), c})
 	}
-	return w.classes[name]
+	return c
 }
+
+// maxClasses bounds the classes that are remembered: the workloads have about
+// twenty operations in all.
+const maxClasses = 64
 
 // key judges one entity.
 type key struct {
@@ -205,6 +313,10 @@ type key struct {
 	*keyOps
 	truth
 	findings
+	byID    *table
+	pos     []int32 // by operation: position in S, from 1; 0 if it is not there
+	loc     []int32 // by position in S, from 0: the operation, -1 if it is not of this key
+	lost    []LostAck
 	replies []reply
 	at      []*reply        // by position in S: the reply to the operation there, if it is ok
 	end     model.State     // after all of S, nil if it is not known
@@ -227,29 +339,28 @@ func (r *reply) gone() bool { return r.write && r.pos == 0 }
 // takenBack reports whether r showed a state that is not a prefix of S.
 func (r *reply) takenBack() bool { return r.told && !r.same }
 
-// newKey returns nil if there is nothing to judge a key by.
-func (w *auditor) newKey(h *keyOps, t *truth) *key {
-	if t == nil {
-		return nil
-	}
-	k := &key{auditor: w, keyOps: h, truth: *t, findings: findings{perKind: listedPerKey}}
+// take sorts out what the key answered.
+func (k *key) take() {
+	w, h := k.auditor, k.keyOps
 	_, modelled := model.For(h.entity)
 	if !modelled {
 		k.note(false, entityKey{h.entity, "*"}, 0, "no model of the entity type: results were not judged")
 	}
-	k.replies = make([]reply, 0, len(h.ops))
-	k.at = make([]*reply, len(t.ids)+1)
-	for _, i := range h.ops {
-		op := &w.run.Ops[i]
+	if cap(w.mem.replies) < h.clients {
+		w.mem.replies = make([]reply, 0, h.clients+h.clients/2)
+	}
+	w.mem.at = resize(w.mem.at, len(k.ids)+1)
+	k.replies, k.at = w.mem.replies[:0], w.mem.at
+	for i, op := range h.sent() {
 		if op.Outcome != history.OK {
 			continue
 		}
-		r := reply{op: op, pos: int(w.pos[i]), rejected: rejected(op.Result)}
+		r := reply{op: op, pos: int(k.pos[i]), rejected: rejected(op.Result)}
 		if sentAgain(op) {
 			r.pos = 0
 		}
 		r.told = op.Version >= 0 && op.Digest != ""
-		r.same = r.told && op.Version < int64(len(t.digests)) && t.digests[op.Version] == op.Digest
+		r.same = r.told && k.has(op.Version, op.Digest)
 		if !r.told {
 			k.note(true, h.entityKey, 1, "acknowledged operations without a version or digest, so that it cannot be known whether they were taken back")
 		}
@@ -260,7 +371,7 @@ func (w *auditor) newKey(h *keyOps, t *truth) *key {
 		switch {
 		case r.pos > 0:
 			r.write = true
-			if r.told && op.Version > 0 && op.Version <= int64(len(t.ids)) && t.ids[op.Version-1] == op.ID {
+			if r.told && op.Version > 0 && op.Version <= int64(len(k.ids)) && k.ids[op.Version-1] == op.ID {
 				r.pos = int(op.Version) // one of several, if it is duplicated
 			}
 		case r.rejected || class == reads:
@@ -272,9 +383,9 @@ func (w *auditor) newKey(h *keyOps, t *truth) *key {
 		case r.told:
 			// Without a model only the digest tells a write that vanished from
 			// an operation that had nothing to do.
-			r.write = !r.same && w.applied[entityKey{op.Entity, op.Name}]
+			r.write = !r.same && w.inWitness[entityKey{op.Entity, op.Name}]
 		}
-		if op.Phase != history.Audit && op.Returned >= t.audit.Sent && (r.gone() || r.takenBack()) {
+		if op.Phase != history.Audit && op.Returned >= k.audit.Sent && (r.gone() || r.takenBack()) {
 			k.note(true, h.entityKey, 1, "acknowledged operations that may have taken effect after the audit")
 			continue
 		}
@@ -283,7 +394,6 @@ func (w *auditor) newKey(h *keyOps, t *truth) *key {
 			k.at[r.pos] = &k.replies[len(k.replies)-1]
 		}
 	}
-	return k
 }
 
 // sentAgain reports whether op was rejected, yet may have taken effect: it was
@@ -305,11 +415,12 @@ func (k *key) ownWitness(r *reply) bool {
 	if !r.told {
 		return false
 	}
-	digests := k.digests
-	if r.op != k.audit {
-		digests = chain(ids)
+	last := k.digest(int64(len(k.ids)))
+	if r.op != k.audit && !slices.Equal(ids, k.ids) {
+		all := appendChain(nil, ids)
+		last = all[len(all)-digestSize:]
 	}
-	if last := digests[len(ids)]; r.op.Version != int64(len(ids)) || r.op.Digest != last {
+	if r.op.Version != int64(len(ids)) || r.op.Digest != string(last) {
 		k.found(WrongResult, fmt.Sprintf("%s with %s, but the %d ids in it have digest %s",
 			k.answered(r.op), told(r.op), len(ids), last), r.op)
 		return false
@@ -318,6 +429,7 @@ func (k *key) ownWitness(r *reply) bool {
 }
 
 func (k *key) judge() {
+	k.take()
 	k.membership()
 	if k.opt.Ack == Memory {
 		k.memory()
@@ -338,36 +450,44 @@ func (k *key) found(kind, explanation string, ops ...*history.Op) {
 // membership judges that S holds nothing twice and nothing that was not
 // invoked, or failed.
 func (k *key) membership() {
-	seen := make(map[string]int, len(k.ids))
+	var strangers map[string]int // first positions of ids that are not of this key
 	for i, id := range k.ids {
 		pos := i + 1
-		if first, ok := seen[id]; ok {
+		first := 0
+		if n := k.loc[i]; n >= 0 {
+			first = int(k.pos[n])
+		} else if first = strangers[id]; first == 0 {
+			if strangers == nil {
+				strangers = map[string]int{}
+			}
+			strangers[id], first = pos, pos
+		}
+		if first != pos {
 			k.violation(Violation{
 				Entity: k.entity, Key: k.key, Kind: Duplicated, Ops: []string{id, k.audit.ID},
-				Explanation: fmt.Sprintf("%s was applied twice: %s has it at positions %d and %d", k.describe(id), k.theAudit(), first, pos),
+				Explanation: fmt.Sprintf("%s was applied twice: %s has it at positions %d and %d", k.describe(pos), k.theAudit(), first, pos),
 			})
 			continue
 		}
-		seen[id] = pos
 		why := ""
-		n, known := k.ix.byID[id]
+		op := k.applied(pos)
 		switch {
-		case !known && k.run.Footer == nil:
+		case op == nil && k.rest.Footer == nil:
 			continue // it may have been in flight when recording was cut short
-		case !known:
+		case op == nil:
 			why = "was never sent"
-		case k.run.Ops[n].Entity != k.entity || k.run.Ops[n].Key != k.key:
-			why = fmt.Sprintf("was sent to %s/%s", k.run.Ops[n].Entity, k.run.Ops[n].Key)
-		case k.run.Ops[n].Outcome == history.Fail:
-			why = fmt.Sprintf("certainly had no effect (%s)", short(cmp.Or(k.run.Ops[n].Error, "fail")))
-		case k.run.Ops[n].Outcome == history.Unsent:
+		case op.Entity != k.entity || op.Key != k.key:
+			why = fmt.Sprintf("was sent to %s/%s", op.Entity, op.Key)
+		case op.Outcome == history.Fail:
+			why = fmt.Sprintf("certainly had no effect (%s)", short(cmp.Or(op.Error, "fail")))
+		case op.Outcome == history.Unsent:
 			why = "never left the generator"
 		default:
 			continue
 		}
 		k.violation(Violation{
 			Entity: k.entity, Key: k.key, Kind: Phantom, Ops: []string{id, k.audit.ID},
-			Explanation: fmt.Sprintf("%s %s, but %s has it at position %d", k.describe(id), why, k.theAudit(), pos),
+			Explanation: fmt.Sprintf("%s %s, but %s has it at position %d", k.describe(pos), why, k.theAudit(), pos),
 		})
 	}
 }

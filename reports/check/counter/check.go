@@ -3,12 +3,15 @@ package counter
 import (
 	"cmp"
 	"container/heap"
+	"encoding/binary"
 	"math"
 	"slices"
+	"time"
 )
 
 // Check decides one counter. It changes nothing and keeps nothing of ops; any
-// number of calls may run at once. O(n log n).
+// number of calls may run at once. O(n log n), and a bounded search where adds
+// of unknown outcome and of different amounts fill gaps.
 //
 // Every answer is held against bounds, as Jepsen's counter checker does: adds
 // acknowledged before it was asked for are in it, adds called after it returned
@@ -190,6 +193,10 @@ func (c *checker) bounds() {
 		v, own := c.value(i), c.add(i)
 		// What op itself adds is in its value: called, and not before it.
 		low, high := sent[i][0]+now[1]+max(own, 0), sent[i][1]+now[0]+min(own, 0)
+		before := None // an answer given before op was asked for that shows more
+		if !c.mixed && shown != None && c.base(i) < c.value(shown) {
+			before = shown
+		}
 		switch {
 		case v < c.all[0]+max(own, 0) || v > c.all[1]+min(own, 0):
 			c.found(Phantom, i, None, low, high)
@@ -202,66 +209,157 @@ func (c *checker) bounds() {
 			if op.Final {
 				kind = Lost
 			}
-			c.found(kind, i, None, low, high)
-		case !c.mixed && shown != None && c.base(i) < c.value(shown):
-			c.found(StaleRead, i, shown, low, high)
+			c.found(kind, i, before, low, high)
+		case before != None:
+			c.found(StaleRead, i, before, low, high)
 		}
 	}
 }
 
+// gap is what lies between two values that were shown and no told add made.
+type gap struct {
+	size   int64
+	by     int32         // the answer that shows its end
+	latest time.Duration // adds called later cannot be in it: what shows its end had returned
+}
+
 // tiles judges adds of one sign by the values that they were answered with:
-// each goes from its base to its value, and no two overlap. It reports whether
-// that decides the counter: no other add is needed, or must have its place.
+// each goes from its base to its value, no two overlap, and other adds fill the
+// gaps between them. It reports whether that decides the counter.
 func (c *checker) tiles() bool {
-	var adds []int32
-	others, decided := 0, true
-	for _, i := range c.called {
-		switch {
-		case !c.untold[i]:
-			adds = append(adds, i)
-		default:
-			others++
-			decided = decided && c.ops[i].Open
+	var shown, others []int32
+	for _, i := range c.answers {
+		if !c.untold[i] {
+			shown = append(shown, i)
 		}
 	}
-	slices.SortStableFunc(adds, func(a, b int32) int { return cmp.Compare(c.value(a), c.value(b)) })
-	// gap is for what only another add could explain.
-	gap := func(i int32) {
-		if others == 0 {
-			c.found(NotLinearizable, i, None, 0, 0)
-		}
-		decided = false
-	}
+	slices.SortStableFunc(shown, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(c.base(a), c.base(b)), cmp.Compare(c.value(a), c.value(b)))
+	})
 	var reached int64
-	apart := adds[:0]
-	for _, i := range adds {
+	holder := None // the add that reached it
+	var gaps []gap
+	for _, i := range shown {
 		base := c.base(i)
 		if base < reached {
-			c.found(NotLinearizable, i, apart[len(apart)-1], 0, 0)
+			c.found(NotLinearizable, i, holder, 0, 0)
 			continue
 		}
 		if base > reached {
-			gap(i)
+			gaps = append(gaps, gap{size: base - reached, by: i})
 		}
 		reached = c.value(i)
-		apart = append(apart, i)
+		if c.ops[i].Add != 0 {
+			holder = i
+		}
 	}
-	for _, i := range c.answers {
-		if c.untold[i] || c.ops[i].Add != 0 || c.value(i) == 0 {
-			continue
+	c.latest(shown, gaps)
+	decided := true
+	for _, i := range c.called {
+		if c.untold[i] {
+			others = append(others, i)
+			decided = decided && (c.ops[i].Open || c.ops[i].Told)
 		}
-		next, ok := slices.BinarySearchFunc(apart, c.value(i), func(a int32, v int64) int { return cmp.Compare(c.value(a), v) })
-		switch {
-		case ok:
-		case next < len(apart) && c.base(apart[next]) == c.value(i):
-			gap(i)
-		case next < len(apart) && c.base(apart[next]) < c.value(i):
-			c.found(NotLinearizable, i, apart[next], 0, 0)
-		default:
-			gap(i)
+	}
+	f := filler{checker: c, gaps: gaps, failed: map[string]bool{}, steps: maxSteps}
+	for _, i := range others {
+		if n := c.add(i); !slices.Contains(f.amounts, n) {
+			f.amounts = append(f.amounts, n)
 		}
+	}
+	switch f.fill(0, others, make([]int, len(f.amounts))) {
+	case impossible:
+		c.found(NotLinearizable, gaps[f.deepest].by, None, 0, 0)
+	case exhausted:
+		return false
 	}
 	return decided
+}
+
+// latest sets until when adds may have been called that are in a gap.
+func (c *checker) latest(shown []int32, gaps []gap) {
+	earliest := time.Duration(math.MaxInt64)
+	for _, i := range slices.Backward(shown) {
+		if c.untold[i] {
+			continue
+		}
+		earliest = min(earliest, c.ops[i].Return)
+		if n := len(gaps); n > 0 && gaps[n-1].by == i {
+			gaps[n-1].latest = earliest
+			gaps = gaps[:n-1]
+		}
+	}
+}
+
+// maxSteps bounds the search for adds that fill gaps, which is a knapsack
+// problem. It takes a step for every amount that it tries.
+const maxSteps = 200_000
+
+type filling int
+
+const (
+	possible filling = iota
+	impossible
+	exhausted
+)
+
+// filler looks for adds of unknown outcome that make up the gaps. A later gap
+// may have all that an earlier one may, so what is left of each amount is all
+// that matters for the gaps to come.
+type filler struct {
+	*checker
+	gaps    []gap
+	amounts []int64
+	failed  map[string]bool // what was left before a gap, in vain
+	steps   int
+	deepest int // the first gap that was never filled
+}
+
+// fill fills gaps[n:] with adds, those not yet called in order of Call, and
+// those that are left of every amount.
+func (f *filler) fill(n int, waiting []int32, left []int) filling {
+	f.deepest = max(f.deepest, min(n, len(f.gaps)-1))
+	if n == len(f.gaps) {
+		return possible
+	}
+	left = slices.Clone(left)
+	for ; len(waiting) > 0 && f.ops[waiting[0]].Call <= f.gaps[n].latest; waiting = waiting[1:] {
+		left[slices.Index(f.amounts, f.add(waiting[0]))]++
+	}
+	at := binary.AppendUvarint(nil, uint64(n))
+	for _, k := range left {
+		at = binary.AppendUvarint(at, uint64(k))
+	}
+	if f.failed[string(at)] {
+		return impossible
+	}
+	result := f.take(n, waiting, left, 0, f.gaps[n].size)
+	if result == impossible {
+		f.failed[string(at)] = true
+	}
+	return result
+}
+
+// take makes up size from amounts[a:] for gap n, and then fills the others.
+func (f *filler) take(n int, waiting []int32, left []int, a int, size int64) filling {
+	if f.steps--; f.steps < 0 {
+		return exhausted
+	}
+	if size == 0 {
+		return f.fill(n+1, waiting, left)
+	}
+	if a == len(f.amounts) {
+		return impossible
+	}
+	most := int(min(int64(left[a]), size/f.amounts[a]))
+	left[a] -= most
+	defer func() { left[a] += most }()
+	for ; ; most-- {
+		if result := f.take(n, waiting, left, a+1, size-int64(most)*f.amounts[a]); result != impossible || most == 0 {
+			return result
+		}
+		left[a]++
+	}
 }
 
 // other is an add without a value, all adds being of one amount.

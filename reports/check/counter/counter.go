@@ -39,10 +39,10 @@ const None int32 = -1
 type Violation struct {
 	Kind  Kind
 	Op    int32 // the answer, an index into the operations
-	Other int32 // the operation that contradicts it; None if Low and High do
+	Other int32 // the operation that contradicts it, or None; Low and High may do so too
 
 	// By the adds acknowledged before Op's Call and those called by its Return,
-	// Value had to be from Low to High, both included.
+	// Value had to be from Low to High, both included. 0 for NotLinearizable.
 	Low, High int64
 }
 
@@ -54,8 +54,9 @@ type Result struct {
 	//
 	//   - There is a violation.
 	//   - All adds are of one amount, told or not, and of whatever outcome.
-	//   - All adds are of one sign, all acknowledged ones were told, and their
-	//     values leave no gap between them that one of unknown outcome may fill.
+	//   - All adds are of one sign, and all acknowledged ones were told; unless
+	//     the search for those of unknown outcome that fill the gaps between
+	//     the others takes more than 200,000 steps.
 	//
 	// Sums beyond 64 bits are not decided at all.
 	Exact      bool

@@ -1,0 +1,91 @@
+package check
+
+import (
+	"encoding/binary"
+	"time"
+
+	"statequake/history"
+)
+
+// Collector takes the operations of a run one by one and judges them together,
+// in a bounded memory: beyond Options.Memory they wait on disk, by key, and are
+// judged part by part. It is not safe for concurrent use.
+type Collector struct {
+	opt   Options
+	names names
+	disk  disk
+
+	ops      store // by hash of the key: the operations, and those that they may cause
+	ids      store // by hash: the hashes of all ids, 8 bytes each
+	inMemory int64 // that ops and ids may take
+
+	n      uint64 // operations added
+	counts map[history.Phase]history.Counts
+	calm   time.Duration // the last instant at which an operation is known to have gone wrong
+	buf    []byte
+}
+
+// Rest is what Judge needs to know of a run beside its operations.
+type Rest struct {
+	Faults  []history.Fault
+	Footer  *history.Footer // nil if the history is torn
+	Skipped int             // unreadable last lines
+}
+
+// New returns a collector, which must be closed.
+func New(opt Options) *Collector {
+	opt = opt.withDefaults()
+	return &Collector{
+		opt: opt, inMemory: opt.Memory, disk: disk{dir: opt.Dir},
+		counts: map[history.Phase]history.Counts{}, calm: always,
+	}
+}
+
+// Add takes an operation, in any order; if ids repeat, the first is judged. op
+// may be used again afterwards. Add returns an error if what does not fit into
+// memory cannot be written to disk.
+func (c *Collector) Add(op *history.Op) error {
+	seq := c.n
+	c.n++
+	count(c.counts, op)
+	if op.Phase != history.Audit && op.Outcome != history.OK {
+		c.calm = max(c.calm, op.Returned)
+	}
+	hash := hashKey(op.Entity, op.Key)
+	c.buf = c.names.pack(c.buf[:0], op, hash, seq)
+	c.put(op.ID, hash, c.buf)
+	c.addCaused(op, hash, seq)
+	if c.ops.used+c.ids.used > c.inMemory {
+		return c.spill()
+	}
+	return nil
+}
+
+// put stores the record of an operation.
+func (c *Collector) put(id string, hash uint64, rec []byte) {
+	copy(c.ops.add(partOf(hash), len(rec)), rec)
+	h := hashID(id)
+	binary.LittleEndian.PutUint64(c.ids.add(partOf(h), 8), h)
+}
+
+func (c *Collector) spill() error {
+	if err := c.ops.spill(&c.disk); err != nil {
+		return err
+	}
+	return c.ids.spill(&c.disk)
+}
+
+// partOf is the part of a store for what has that hash.
+func partOf(hash uint64) uint8 { return uint8(hash >> 56) }
+
+// Judge returns what Run does. It is to be called once, after the last Add. It
+// returns an error if the disk cannot be used.
+func (c *Collector) Judge(rest Rest) ([]Result, error) {
+	return newJudging(c, rest).results()
+}
+
+// Close gives back memory and disk.
+func (c *Collector) Close() error {
+	c.ops, c.ids, c.names = store{}, store{}, names{}
+	return c.disk.close()
+}
