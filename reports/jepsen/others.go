@@ -66,7 +66,7 @@ func (j *judge) counter(k *key) error {
 	}
 	result := counter.Check(ops)
 	if !result.Exact && len(result.Violations) == 0 {
-		j.hard = append(j.hard, hard{key: k, ops: search, model: counterModel})
+		j.hard = append(j.hard, hard{k, search, counterModel})
 		return nil
 	}
 	judged(&j.fast, answers)
