@@ -256,8 +256,8 @@ func (c *elementCounts) add(r set.Result) {
 // words tells the counts, and for a single set how long elements took to be
 // there for good, or to be gone, where the history tells the time.
 func (c *elementCounts) words(timed bool) string {
-	text := fmt.Sprintf("%d elements, %d acknowledged: %d there for good, %d of these missed by a read before, %d lost, %d never read",
-		c.attempted, c.acknowledged, c.stable, c.stale, c.lost, c.neverRead)
+	text := fmt.Sprintf("%s, %d acknowledged: %d there for good, %d of these missed by a read before, %d lost, %d never read",
+		count(c.attempted, "element"), c.acknowledged, c.stable, c.stale, c.lost, c.neverRead)
 	if c.sets > 1 || !timed {
 		return text
 	}
