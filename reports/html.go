@@ -104,6 +104,7 @@ type grid struct {
 type gridRow struct {
 	Bad   bool
 	Cells []string
+	Files []string // beside the report, linked from the row
 }
 
 // row adds a row. A short cell, such as a figure with its unit, stays on one
@@ -115,7 +116,7 @@ func (g *grid) row(bad bool, cells ...string) {
 			cells[i] = strings.ReplaceAll(cells[i], " ", "\u00a0")
 		}
 	}
-	g.Rows = append(g.Rows, gridRow{bad, cells})
+	g.Rows = append(g.Rows, gridRow{Bad: bad, Cells: cells})
 }
 
 // violationView is one violation with the operations that show it.
@@ -308,8 +309,14 @@ func (v *Verdict) recoveryGrid() grid {
 
 func (v *Verdict) checkGrid() grid {
 	g := grid{Head: []string{"check", "verdict", "what it judged and found"}}
+	searches := v.searches()
 	for _, r := range v.Checks {
 		g.row(r.Verdict == check.Violated, r.Name, marked(r.Verdict), judged(r))
+		row := &g.Rows[len(g.Rows)-1]
+		for range searched(r) {
+			row.Files = append(row.Files, searches[0].Name)
+			searches = searches[1:]
+		}
 	}
 	return g
 }

@@ -255,7 +255,7 @@ func TestHostileJUnit(t *testing.T) {
 
 func TestJUnitStates(t *testing.T) {
 	for name, want := range map[string]map[string]string{
-		"pass": {"tests": "8", "failures": "0", "errors": "0",
+		"pass": {"tests": "9", "failures": "0", "errors": "0",
 			"verdict/verdict": "ok", "check/identity": "ok", "check/witness": "ok", "evidence/kill-owner": "ok", "expectation/outage_max": "ok"},
 		"violation": {"failures": "4", "errors": "0",
 			"verdict/verdict": "failure", "check/witness": "failure", "evidence/kill-owner": "ok", "expectation/outage_max": "failure", "expectation/lost_acks": "failure"},

@@ -10,9 +10,10 @@ import (
 )
 
 // Write writes verdict.json, report.html, report.md, junit.xml, results.bench
-// and the folders plots and violations into the run directory. v comes from
-// Judge. Each file is replaced as a whole or not at all; verdict.json comes
-// last, so its presence says that the others are there.
+// and the folders plots and violations into the run directory, and
+// porcupine-1.html and so on for what Porcupine found. v comes from Judge. Each
+// file is replaced as a whole or not at all; verdict.json comes last, so its
+// presence says that the others are there.
 func Write(dir string, v *Verdict) error {
 	verdict, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -35,6 +36,10 @@ func Write(dir string, v *Verdict) error {
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "plots"), 0o755); err != nil {
 		return fmt.Errorf("write plots: %w", err)
+	}
+	files = append(files, v.searches()...)
+	if err := removeSearches(dir, files); err != nil {
+		return fmt.Errorf("remove pages of an earlier verdict: %w", err)
 	}
 	files = append(files,
 		plot.File{Name: "report.html", Data: page},

@@ -14,12 +14,12 @@ import (
 
 func exportCmd() *cobra.Command {
 	var (
-		formatName, out string
-		phaseNames      []string
+		formatName, out, entity string
+		phaseNames              []string
 	)
 	cmd := &cobra.Command{
 		Use:   "export RUN --format FORMAT",
-		Short: "Write a recorded run in the formats of vegeta",
+		Short: "Write a recorded run in the formats of vegeta, or as a history of Jepsen",
 		Long: `Write the operations of a run directory as results that vegeta report and
 vegeta plot (12.13) read: vegeta-json, vegeta-gob or vegeta-csv. A run that was
 cut short is exported as far as it goes.
@@ -32,15 +32,29 @@ Every operation is one result, whatever its outcome:
   latency    from when it was due until it returned, or until the client gave up;
              0 if it was never sent, which lowers vegeta's percentiles
   code       200 if ok, which vegeta counts as success; otherwise 0
-  error      if not ok: the outcome (fail, info or unsent) and why`,
+  error      if not ok: the outcome (fail, info or unsent) and why
+
+With --format jepsen, write the operations of all phases on one type of entity as
+a history of Jepsen, in EDN: values are tuples [key value], a register has :read
+and :write, a counter :read and :add, others their own operations.`,
 		Example: `  statequake export runs/20260101-120000-quickstart --format vegeta-json | vegeta report
   statequake export runs/20260101-120000-quickstart --format vegeta-gob -o run.gob
-  vegeta plot --threshold=0 run.gob > run.html`,
+  vegeta plot --threshold=0 run.gob > run.html
+  statequake export runs/20260101-120000-registers --format jepsen -o history.edn`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if formatName == "jepsen" {
+				if cmd.Flags().Changed("phase") {
+					return errors.New("--phase: not with --format jepsen: without the operations of other phases a history looks wrong")
+				}
+				return exportJepsen(args[0], entity, out)
+			}
+			if entity != "" {
+				return errors.New("--entity: only with --format jepsen")
+			}
 			format, err := export.ParseFormat(formatName)
 			if err != nil {
-				return fmt.Errorf("--format: %w", err)
+				return fmt.Errorf("--format: %w, jepsen", err)
 			}
 			phases, err := export.ParsePhases(phaseNames)
 			if err != nil {
@@ -71,7 +85,8 @@ Every operation is one result, whatever its outcome:
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&formatName, "format", "", "vegeta-json, vegeta-gob or vegeta-csv")
+	f.StringVar(&formatName, "format", "", "vegeta-json, vegeta-gob, vegeta-csv or jepsen")
+	f.StringVar(&entity, "entity", "", "with --format jepsen: type of entity; needed if the run has several")
 	f.StringArrayVar(&phaseNames, "phase", []string{string(history.Load)}, "warmup, load, probe, drain, audit or all; may be given several times")
 	f.StringVarP(&out, "out", "o", "", "file to write instead of stdout")
 	return cmd

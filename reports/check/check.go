@@ -55,6 +55,7 @@ type Options struct {
 	Witness         bool          // the services keep a witness, and the audit read it; else it read as the workload does
 	PorcupineMaxOps int           // largest number of operations of a key that Porcupine gets; 0 means 60
 	PorcupineTime   time.Duration // time for all keys together; 0 means 2 s
+	PorcupineMemory int64         // bytes that the search on one key may keep, about; 0 means 256 MiB
 
 	Memory int64  // bytes of operations that a Collector keeps in memory; what is more goes to disk; 0 means 256 MiB
 	Dir    string // where the file for them is made, and removed; "" means os.TempDir
@@ -66,6 +67,9 @@ func (opt Options) withDefaults() Options {
 	}
 	if opt.PorcupineTime == 0 {
 		opt.PorcupineTime = 2 * time.Second
+	}
+	if opt.PorcupineMemory == 0 {
+		opt.PorcupineMemory = 256 << 20
 	}
 	if opt.Memory == 0 {
 		opt.Memory = 256 << 20
@@ -102,6 +106,10 @@ type Violation struct {
 	Kind        string   `json:"kind"`
 	Ops         []string `json:"ops"`         // ids of the few operations that show it
 	Explanation string   `json:"explanation"` // in words; times in seconds since the start of the run
+
+	// Drawing is an HTML page that shows why there is no order, of the first few
+	// violations that Porcupine found; else nil.
+	Drawing []byte `json:"-"`
 }
 
 // LostAck is an acknowledged write that the audit does not have.

@@ -82,7 +82,7 @@ func TestEmptyHistoryIsUnknown(t *testing.T) {
 }
 
 func TestPorcupineOutOfTime(t *testing.T) {
-	run := mustParse(t, "0-1 n1.1 add a 1 -> 1 @ a\n8-9 n1.1 audit z -> a")
+	run := mustParse(t, "0-1 n1.1 add a 2 -> 2 @ a\n2-3 n1.1 add b -1 -> 1 @ a b\n8-9 n1.1 audit z -> a b")
 	opt := Options{Ack: Durable, PorcupineTime: time.Nanosecond}
 	if r := find(Run(run, opt), "porcupine"); r.Verdict != Unknown || r.Undecided != 1 || r.Keys != 0 {
 		t.Errorf("without a witness: %+v", r)

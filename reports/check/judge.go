@@ -58,6 +58,7 @@ const (
 	ofCalls
 	ofOverdue
 	ofRegister
+	ofCounter
 	ofUnread
 )
 
@@ -98,8 +99,7 @@ type judging struct {
 type tally struct {
 	keys                    int // with operations of clients
 	witnessKeys, witnessOps int
-	registers, registerKeys int // seen, decided
-	registerOps             int
+	boxes                   map[checkOf]boxTally
 	skipped, aside          [2]int // keys that Porcupine does not judge; [1] of which nothing else does
 }
 
@@ -107,9 +107,9 @@ func (t *tally) add(u *tally) {
 	t.keys += u.keys
 	t.witnessKeys += u.witnessKeys
 	t.witnessOps += u.witnessOps
-	t.registers += u.registers
-	t.registerKeys += u.registerKeys
-	t.registerOps += u.registerOps
+	for check, b := range u.boxes {
+		t.box(check, b)
+	}
 	for i := range t.skipped {
 		t.skipped[i] += u.skipped[i]
 		t.aside[i] += u.aside[i]
@@ -163,8 +163,10 @@ func (j *judging) results() ([]Result, error) {
 	if !j.durable {
 		return results, nil
 	}
-	if r, listed := j.registerResult(); listed {
-		results = append(results, r)
+	for _, b := range blackBoxes {
+		if r, listed := j.blackBoxResult(b); listed {
+			results = append(results, r)
+		}
 	}
 	r, listed, err := j.porcupineResult()
 	if err != nil {
@@ -464,7 +466,10 @@ func (w *auditor) blackBox(h *keyOps) error {
 	if h.clients == 0 {
 		return nil
 	}
-	decided := h.entity == registerEntity && w.registerKey(h)
+	decided := false
+	for _, b := range blackBoxes {
+		decided = decided || h.entity == b.entity && w.blackBoxKey(b, h)
+	}
 	return w.candidate(h, decided)
 }
 

@@ -3,13 +3,10 @@ package check
 import (
 	"cmp"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"sort"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -136,18 +133,18 @@ func (j *judging) porcupineResult() (Result, bool, error) {
 			for n := range k.ops {
 				ops[n] = &k.ops[n]
 			}
-			outcome := porcupine.Unknown
-			limit := min(time.Until(deadline), j.opt.PorcupineTime/perKeyShare)
-			if limit > 0 { // Porcupine takes 0 for no limit
-				outcome = linearizable(k.entity, ops, never, limit)
-			}
-			switch outcome {
+			limit := budget{min(time.Until(deadline), j.opt.PorcupineTime/perKeyShare), j.opt.PorcupineMemory}
+			switch outcome, why := search(k.entity, ops, never, limit); outcome {
 			case porcupine.Unknown:
 				r.Undecided++
-				f.addNote(note{blocks: k.sole, n: 1, text: fmt.Sprintf("keys not decided (time for all of them: %s)", j.opt.PorcupineTime)})
+				f.addNote(note{blocks: k.sole, n: 1, text: why.text(j.opt)})
 				continue
 			case porcupine.Illegal:
-				f.violation(notLinearizable(k.entityKey.clone(), ops, limit))
+				v := notLinearizable(k.entityKey.clone(), ops, limit)
+				if f.listed[v.Kind] < drawn {
+					v.Drawing = drawing(k.entityKey, ops, limit)
+				}
+				f.violation(v)
 			}
 			r.Keys++
 			r.Ops += len(ops)
@@ -164,7 +161,7 @@ func (j *judging) porcupineResult() (Result, bool, error) {
 		}
 	}
 	j.merged(ofUnread, &f)
-	if r.Keys == 0 && j.registerKeys == 0 && j.rest.Footer != nil {
+	if r.Keys == 0 && j.boxes[ofRegister].keys+j.boxes[ofCounter].keys == 0 && j.rest.Footer != nil {
 		f.addNote(note{blocks: true, text: "no key could be judged"})
 	}
 	needed := !j.opt.Witness && slices.ContainsFunc(f.notes, func(n note) bool { return n.blocks })
@@ -175,70 +172,9 @@ func (j *judging) porcupineResult() (Result, bool, error) {
 	return r, true, nil
 }
 
-// linearizable asks whether one entity's operations are, by what was answered
-// up to and including the instant until. The others return after everything
-// else, so that they may also take no effect.
-func linearizable(entity string, ops []*history.Op, until, limit time.Duration) porcupine.CheckResult {
-	var refused atomic.Bool
-	call := make([]porcupine.Operation, 0, len(ops))
-	for i, op := range ops {
-		c := porcupine.Operation{ClientId: i, Input: op, Call: int64(op.Sent), Return: int64(never)}
-		if op.Outcome == history.OK && op.Returned <= until {
-			c.Return, c.Output = int64(op.Returned), op.Result
-		}
-		call = append(call, c)
-		if sentAgain(op) {
-			c.Return, c.Output = int64(never), nil
-			call = append(call, c)
-		}
-	}
-	result := porcupine.CheckOperationsTimeout(sequential(entity, &refused), call, limit)
-	if refused.Load() {
-		return porcupine.Unknown
-	}
-	return result
-}
-
-// folded is a state of the model with its fingerprint.
-type folded struct {
-	model.State
-	fingerprint string
-}
-
-// sequential is the model of an entity type, which must have one, in
-// Porcupine's terms. Any output will do for an operation without one. It sets
-// refused if the model cannot take an operation, and nothing can be concluded.
-func sequential(entity string, refused *atomic.Bool) porcupine.Model {
-	seed := maphash.MakeSeed()
-	return porcupine.Model{
-		Init: func() any {
-			state, _ := model.For(entity)
-			return folded{state, state.Fingerprint()}
-		},
-		Step: func(state, input, output any) (bool, any) {
-			op := input.(*history.Op)
-			next := state.(folded).Clone()
-			result, wrote, err := next.Apply(op.Name, op.Args, op.ID)
-			if err != nil {
-				refused.Store(true)
-				return true, state
-			}
-			if got, answered := output.(json.RawMessage); answered && !(wrote && silent(got)) && !sameJSON(result, got) {
-				return false, state
-			}
-			if !wrote {
-				return true, state
-			}
-			return true, folded{next, next.Fingerprint()}
-		},
-		Equal: func(a, b any) bool { return a.(folded).fingerprint == b.(folded).fingerprint },
-		Hash:  func(state any) uint64 { return maphash.String(seed, state.(folded).fingerprint) },
-	}
-}
-
 // notLinearizable names the reply after which no order was left: what has no
 // order up to some instant has none later.
-func notLinearizable(h entityKey, ops []*history.Op, limit time.Duration) Violation {
+func notLinearizable(h entityKey, ops []*history.Op, limit budget) Violation {
 	var answered []*history.Op
 	for _, op := range ops {
 		if op.Outcome == history.OK {
@@ -247,7 +183,8 @@ func notLinearizable(h entityKey, ops []*history.Op, limit time.Duration) Violat
 	}
 	slices.SortFunc(answered, func(a, b *history.Op) int { return cmp.Compare(a.Returned, b.Returned) })
 	n := sort.Search(len(answered)-1, func(i int) bool {
-		return linearizable(h.entity, ops, answered[i].Returned, limit) == porcupine.Illegal
+		outcome, _ := search(h.entity, ops, answered[i].Returned, limit)
+		return outcome == porcupine.Illegal
 	})
 	op := answered[n]
 	sent := 0

@@ -81,9 +81,15 @@ func pointers(run *history.Run) []*history.Op {
 	return ops
 }
 
+// linearizable is the answer of a search that may take all memory.
+func linearizable(entity string, ops []*history.Op, until, limit time.Duration) porcupine.CheckResult {
+	outcome, _ := search(entity, ops, until, budget{time: limit})
+	return outcome
+}
+
 // judgeOnly is the verdict of the register check on a run of one key, whether
 // it was read back or not.
-func judgeOnly(run *history.Run) *register {
+func judgeOnly(run *history.Run) *registerKey {
 	k := newRegister(entityKey{registerEntity, "k"}, pointers(run), true)
 	k.judge()
 	return k
