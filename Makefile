@@ -15,11 +15,12 @@ faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
 N        ?= 10
+HISTORIES ?= 1000000
 FUZZTIME ?= 30s
 BENCH    ?= .
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs sim bench throughput fuzz fmt vet lint imports vuln
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs differential sim bench throughput fuzz fmt vet lint imports vuln
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ kills: build ## SIGKILL the harness N times (100) in a run full of faults: nothi
 proofs: ## N losses of power (50) under small programs, N one-way partitions between two
 	STATEQUAKE_TIMES=$(N) STATEQUAKE_REQUIRE_FUSE=1 STATEQUAKE_REQUIRE_NAMESPACES=1 go test -count=1 -p 1 -timeout 30m -v \
 		-run '^(TestAck|TestRename|TestOneWayBetweenPrograms)$$' ./chaos/disk ./chaos/network
+
+differential: ## every fast checker against a search on HISTORIES random small histories (1000000)
+	STATEQUAKE_HISTORIES=$(HISTORIES) go test -count=1 -timeout 120m -v -run '^(TestRegister|TestCounter|TestSet|TestBank|TestWitnessAgainstPorcupine)$$' ./reports/check/differential ./reports/check
 
 sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 	go run ./runtime/sim/cmd -seeds $(SEEDS)
