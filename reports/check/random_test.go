@@ -365,7 +365,9 @@ func TestWitnessAgainstPorcupine(t *testing.T) {
 		results := Run(g.run, opt)
 		w := find(results, "witness")
 		want := oracle(g.run)
-		plain := slices.ContainsFunc(results, func(r Result) bool { return (r.Name == "porcupine" || r.Name == "register" || r.Name == "counter") && r.Verdict == Violated })
+		plain := slices.ContainsFunc(results, func(r Result) bool {
+			return (r.Name == "porcupine" || r.Name == "register" || r.Name == "counter") && r.Verdict == Violated
+		})
 		if want == porcupine.Unknown || (w.Verdict == Violated) != (want == porcupine.Illegal) || plain && w.Verdict != Violated {
 			t.Fatalf("%s:\n%s\n%soracle: %s\n%s", what, dump(g.run), show(results, false), want, replay(t, seed))
 		}
