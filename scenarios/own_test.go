@@ -86,6 +86,19 @@ func TestOwnSystemByURL(t *testing.T) {
 	}
 }
 
+// TestOwnWithoutWitness: a workload that its answers can judge needs none.
+func TestOwnWithoutWitness(t *testing.T) {
+	counter := strings.NewReplacer("{name: register}", "{name: counter}", "      set: ", "      add: ", "${args.value}", "${args.n}").Replace(ownScenario)
+	if _, err := Parse("f.yaml", []byte(counter), Options{}); err != nil {
+		t.Errorf("counter: %v", err)
+	}
+	cart := strings.NewReplacer("{name: register}", "{name: shopping-cart}", "      set: ", "      remove: {path: /x}\n      add: ", "${args.value}", "${args.item}").Replace(ownScenario)
+	_, err := Parse("f.yaml", []byte(cart), Options{})
+	if want := "shopping-cart cannot be judged without a witness\nhint: name: register, or counter; or " + witnessHint; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("shopping-cart: %v, want %s", err, want)
+	}
+}
+
 func TestBadOwnSystem(t *testing.T) {
 	for _, c := range []struct{ name, old, new, want string }{
 		{"named like ours", "name: my-store", "name: reference",

@@ -123,13 +123,14 @@ type LostAck struct {
 }
 
 // Run judges a run and returns one Result per check that applies, in the order
-// identity, witness, register, porcupine. It does not change run, which must
-// not change meanwhile.
+// identity, witness, register, counter, porcupine. It does not change run, which
+// must not change meanwhile.
 //
-// Register and Porcupine judge runs with Ack Durable. Beside a witness they are
-// second opinions, each listed only if it decided at least one key. Without one,
-// register decides the keys of that entity type and Porcupine all others, and a
-// key passes only if the audit read it back by a read of the workload.
+// Register, counter and Porcupine judge runs with Ack Durable. Beside a witness
+// they are second opinions, each listed only if it decided at least one key.
+// Without one, register and counter decide the keys of these entity types, and
+// Porcupine all others and what these leave undecided; a key passes only if the
+// audit read it back by a read of the workload.
 func Run(run *history.Run, opt Options) []Result {
 	opt.Memory = math.MaxInt64
 	c := New(opt)

@@ -59,6 +59,22 @@ func BenchmarkCheck(b *testing.B) {
 	b.ReportMetric(float64(len(ops))*float64(b.N)/b.Elapsed().Seconds(), "ops/s")
 }
 
+// BenchmarkBroken judges the same with every 100th read of the value before.
+func BenchmarkBroken(b *testing.B) {
+	ops := crowd(1_000_000, 1000)
+	for i := range ops {
+		if op := &ops[i]; !op.Write && i%100 == 0 {
+			op.Value = max(0, op.Value-2000)
+		}
+	}
+	for b.Loop() {
+		if r := Check(ops); len(r.Violations) < 1000 {
+			b.Fatalf("%d violations", len(r.Violations))
+		}
+	}
+	b.ReportMetric(float64(len(ops))*float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+}
+
 // BenchmarkPorcupine judges the first operations of the same history by search,
 // for 2 s each. It fails if the search ends: then the zones are not needed.
 func BenchmarkPorcupine(b *testing.B) {
