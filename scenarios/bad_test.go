@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"strings"
 	"testing"
 
 	"statequake/chaos"
@@ -70,7 +71,7 @@ var badScenarios = []struct {
 	{"unknown store", "{name: reference}", "{name: reference, store: postgress}",
 		"f.yaml:3: system.store: unknown store \"postgress\"; have etcd, postgres\nhint: did you mean postgres?"},
 	{"unknown bug", "{name: reference}", "{name: reference, bug: no-fense}",
-		"f.yaml:3: system.bug: unknown bug \"no-fense\"; have ack-before-journal, no-fence, double-apply, dirty-read, no-fsync, lease-not-checked, wall-clock-timers\nhint: did you mean no-fence?"},
+		"f.yaml:3: system.bug: unknown bug \"no-fense\"; have " + strings.Join(bugs, ", ") + "\nhint: did you mean no-fence?"},
 	{"restart delay without a unit", "{name: reference}", "{name: reference, restart_delay: 2}",
 		"f.yaml:3: system.restart_delay: \"2\" is not a duration\nhint: a duration has a unit, for instance 500ms, 30s or 2m"},
 	{"negative duration", "{name: reference}", "{name: reference, store_delay: -1s}",

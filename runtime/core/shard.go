@@ -10,18 +10,6 @@ import (
 	"statequake/runtime/entity"
 )
 
-// Bugs are faults of the runtime that can be switched on to prove that a
-// checker finds them. Each one takes away all protection against one hazard.
-type Bugs struct {
-	AckBeforeJournal bool // replies leave before their group is durable
-	NoFence          bool // the owner keeps serving and appending whatever its epoch
-	DoubleApply      bool // a retried command is executed again
-	DirtyRead        bool // reads of not yet durable state are not held back
-	NoFsync          bool // the store calls durable what is not synced to disk; etcd only
-	WallClockTimers  bool // timers follow the wall clock wherever it jumps
-	LeaseNotChecked  bool // the lease goes on while the store does not answer whether it may
-}
-
 // Config is what a shard needs to know. Durations and instants are on one
 // monotonic clock of the caller's.
 type Config struct {

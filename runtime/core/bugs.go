@@ -1,0 +1,43 @@
+package core
+
+import (
+	"maps"
+	"slices"
+)
+
+// Bugs are faults of the runtime that can be switched on to prove that a
+// checker finds them. Each one takes away all protection against one hazard.
+type Bugs struct {
+	// Of the journal: what is acknowledged, and what comes back after a failure.
+	AckBeforeJournal bool // replies leave before their group is durable
+	NoFence          bool // the owner keeps serving and appending whatever its epoch
+	DoubleApply      bool // a retried command is executed again
+	DirtyRead        bool // reads of not yet durable state are not held back
+	NoFsync          bool // the store calls durable what is not synced to disk; etcd only
+	LeaseNotChecked  bool // the lease goes on while the store does not answer whether it may
+
+	// Of entities, timers and ownership.
+	WallClockTimers bool // timers follow the wall clock wherever it jumps
+}
+
+// Plant is one bug that can be planted alone.
+type Plant struct {
+	Bugs Bugs
+	Does string // what it does, as the end of a sentence about the runtime
+}
+
+// Planted are the bugs by name. The name of each stands here alone: everything
+// that lists bugs asks for it.
+var Planted = map[string]Plant{
+	"ack-before-journal": {Bugs{AckBeforeJournal: true}, "answers before the write is durable"},
+	"no-fence":           {Bugs{NoFence: true}, "a deposed owner goes on serving and writing"},
+	"double-apply":       {Bugs{DoubleApply: true}, "executes a command again that is retried"},
+	"dirty-read":         {Bugs{DirtyRead: true}, "answers reads with what is not durable yet"},
+	"no-fsync":           {Bugs{NoFsync: true}, "the store in the nodes does not wait for the disk"},
+	"lease-not-checked":  {Bugs{LeaseNotChecked: true}, "an owner that cannot confirm its lease goes on serving"},
+
+	"wall-clock-timers": {Bugs{WallClockTimers: true}, "timers follow the wall clock wherever it jumps"},
+}
+
+// BugNames are the names in Planted, sorted.
+func BugNames() []string { return slices.Sorted(maps.Keys(Planted)) }
