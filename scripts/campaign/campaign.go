@@ -234,9 +234,20 @@ func (v *Verdict) Violations() []string {
 	return kinds
 }
 
-// Starved is the cause of a run that says nothing about the system, since the
-// machine had no time for the load.
-const Starved = "the load generator was starved"
+// Causes of a run that says nothing about the system: the machine had no time
+// for the load generator, or it had too little.
+const (
+	Starved = "the load generator was starved"
+	TooSlow = "the load generator was too slow"
+)
+
+// OnlyStarved tells whether an unknown verdict is to be blamed on nothing but a
+// starved load generator.
+func (v *Verdict) OnlyStarved() bool {
+	causes := v.Causes()
+	return v.Verdict == "unknown" && slices.Contains(causes, Starved) &&
+		!slices.ContainsFunc(causes, func(cause string) bool { return cause != Starved && cause != TooSlow })
+}
 
 // Causes are what a verdict that is unknown, or Failed, is to be blamed on, each
 // once, by name.
@@ -258,7 +269,8 @@ func (v *Verdict) Causes() []string {
 func causeOf(reason string) string {
 	for _, known := range []struct{ part, cause string }{
 		{"load generator did not get to run", Starved},
-		{"of the requested rate", "the load generator was too slow"},
+		{"of the requested rate", TooSlow},
+		{"due operations (", TooSlow},
 		{"but never injected", "a fault was not seen"},
 		{"never requested", "a fault did not start"},
 		{"is not proven: its evidence is mismatch", "the evidence of a fault does not match"},

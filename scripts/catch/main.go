@@ -128,7 +128,7 @@ func (c catch) run(ctx context.Context, bugs []string, out io.Writer) (code int,
 			}
 			mu.Lock()
 			made++
-			again := r.starved() && try < repeats
+			again := r.starved && try < repeats
 			if !again {
 				done++
 			}
@@ -186,13 +186,10 @@ type result struct {
 	end     end
 	kinds   []string // of violations, by name, each once
 	causes  []string // of an unknown one
+	starved bool     // and nothing else is to blame
 	proof   time.Duration
 	dir     string
 	planted bool
-}
-
-func (r *result) starved() bool {
-	return r.end == unknown && slices.Equal(r.causes, []string{campaign.Starved})
 }
 
 // once makes one run. What ended as expected, or is made again, leaves nothing
@@ -214,11 +211,11 @@ func (c catch) once(ctx context.Context, j job) (*result, error) {
 	r.end = judge(outcome.Code, v.Verdict, r.kinds, j.reveals, j.planted)
 	switch {
 	case r.end == unknown:
-		r.causes = v.Causes()
+		r.causes, r.starved = v.Causes(), v.OnlyStarved()
 	case r.end == asExpected && j.planted:
 		r.proof = firstProof(r.dir, v, j.reveals)
 	}
-	if r.end != asExpected && !r.starved() {
+	if r.end != asExpected && !r.starved {
 		return r, nil
 	}
 	var errs []error
@@ -334,7 +331,7 @@ func (j job) count(r *result, causes map[string]int, try int) {
 	if try > 0 {
 		j.notes = append(j.notes, fmt.Sprintf("%s seed %d was made again, %s", j.kind(), j.seed, r.words(false, try)))
 	}
-	if r.end != asExpected && !r.starved() || r.starved() && try == repeats {
+	if r.end != asExpected && !r.starved || r.starved && try == repeats {
 		j.notes = append(j.notes, fmt.Sprintf("%s seed %d: %s; see %s\n  replay: statequake run %s",
 			j.kind(), j.seed, r.words(false, 0), r.dir, strings.Join(r.Args, " ")))
 	}
