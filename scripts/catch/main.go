@@ -117,7 +117,7 @@ func (c catch) run(ctx context.Context, bugs []string, out io.Writer) (code int,
 	}
 	began := time.Now()
 	var mu sync.Mutex
-	done, made, controls := 0, 0, 0
+	done, made, controls, unknowns := 0, 0, 0, 0
 	causes := map[string]int{} // of unknown runs
 	err = campaign.Each(ctx, len(jobs), c.parallel, func(ctx context.Context, i int) error {
 		j := jobs[i]
@@ -135,6 +135,9 @@ func (c catch) run(ctx context.Context, bugs []string, out io.Writer) (code int,
 			if !j.planted {
 				controls++
 			}
+			if r.end == unknown {
+				unknowns++
+			}
 			j.count(r, causes, try)
 			fmt.Fprintf(out, "[%d/%d, %s] %s exit %d %5.1f s  %s\n", done, len(jobs), time.Since(began).Round(time.Second), j, r.Code, r.Took.Seconds(), r.words(again, try))
 			mu.Unlock()
@@ -146,7 +149,7 @@ func (c catch) run(ctx context.Context, bugs []string, out io.Writer) (code int,
 	if err != nil {
 		return 0, err
 	}
-	return c.report(plan, out, time.Since(began), made, controls, causes)
+	return c.report(plan, out, time.Since(began), made, controls, unknowns, causes)
 }
 
 // directed returns the named bugs, or all.
@@ -338,8 +341,8 @@ func (j job) count(r *result, causes map[string]int, try int) {
 }
 
 // report prints the totals, writes the table as Markdown and returns the exit
-// code. made and controls count runs, repetitions included.
-func (c catch) report(plan []*tally, out io.Writer, took time.Duration, made, controls int, causes map[string]int) (int, error) {
+// code. made, controls and unknowns count runs, repetitions included.
+func (c catch) report(plan []*tally, out io.Writer, took time.Duration, made, controls, unknowns int, causes map[string]int) (int, error) {
 	rows := [][]string{{"bug", "found as", "caught", "control clean", "time to verdict, median", "first proof in the run, median"}}
 	score, misses, alarms, expected := 0, 0, 0, 0
 	var all []time.Duration
@@ -370,20 +373,20 @@ func (c catch) report(plan []*tally, out io.Writer, took time.Duration, made, co
 			fmt.Fprintf(out, "%s %s\n", t.bug, line)
 		}
 	}
-	unknowns := "none"
-	if len(causes) > 0 {
+	why := "no unknown runs"
+	if unknowns > 0 {
 		var parts []string
 		for _, cause := range slices.SortedFunc(maps.Keys(causes), func(a, b string) int { return cmp.Or(cmp.Compare(causes[b], causes[a]), cmp.Compare(a, b)) }) {
 			parts = append(parts, fmt.Sprintf("%d because %s", causes[cause], cause))
 		}
-		unknowns = strings.Join(parts, ", ")
+		why = fmt.Sprintf("unknown runs: %d of %d; a run may have several causes: %s", unknowns, made, strings.Join(parts, ", "))
 	}
 	jobs := 2 * c.n * len(plan)
 	totals := []string{
 		fmt.Sprintf("mutation score: %d of %d bugs were caught by their own kind in each of %d runs", score, len(plan), c.n),
 		fmt.Sprintf("median time to catch: %s from the start of a run to its verdict (n=%d)", median(all), len(all)),
 		fmt.Sprintf("false alarms: %d of %d control runs", alarms, controls),
-		"unknown runs: " + unknowns,
+		why,
 		fmt.Sprintf("%d of %d runs as expected, %d made again, %d at a time, in %s", expected, jobs, made-jobs, c.parallel, took.Round(time.Second)),
 	}
 	for _, line := range totals {
