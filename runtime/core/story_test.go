@@ -147,15 +147,12 @@ func TestStories(t *testing.T) {
 				}
 				td.MaybeScanArgs(t, "entities", &cfg.MaxEntities)
 				td.MaybeScanArgs(t, "mailbox", &cfg.Mailbox)
-				switch arg("bug") {
-				case "ack-before-journal":
-					cfg.Bugs.AckBeforeJournal = true
-				case "no-fence":
-					cfg.Bugs.NoFence = true
-				case "double-apply":
-					cfg.Bugs.DoubleApply = true
-				case "dirty-read":
-					cfg.Bugs.DirtyRead = true
+				if bug := arg("bug"); bug != "" {
+					plant, ok := core.Planted[bug]
+					if !ok {
+						t.Fatalf("unknown bug %q", bug)
+					}
+					cfg.Bugs = plant.Bugs
 				}
 				s = core.New(cfg, epoch, d.head, d.journal, now)
 			case "wait": // wait 100ms
