@@ -17,7 +17,8 @@ type Bugs struct {
 	LeaseNotChecked  bool // the lease goes on while the store does not answer whether it may
 
 	// Of entities, timers and ownership.
-	WallClockTimers bool // timers follow the wall clock wherever it jumps
+	WallClockTimers  bool // timers follow the wall clock wherever it jumps
+	DoubleActivation bool // half of the callers of an entity find another activation of it
 }
 
 // Plant is one bug that can be planted alone.
@@ -37,6 +38,7 @@ var Planted = map[string]Plant{
 	"lease-not-checked":  {Bugs{LeaseNotChecked: true}, "an owner that cannot confirm its lease goes on serving"},
 
 	"wall-clock-timers": {Bugs{WallClockTimers: true}, "timers follow the wall clock wherever it jumps"},
+	"double-activation": {Bugs{DoubleActivation: true}, "has two activations of one entity at once"},
 }
 
 // BugNames are the names in Planted, sorted.

@@ -133,6 +133,8 @@ type live struct {
 	older    *live
 	inRecent bool
 	wanted   bool // loaded to be encoded: must not leave before that
+
+	other *activation // of a planted bug
 }
 
 type heldReply struct {
@@ -276,6 +278,9 @@ func (s *Shard) runWaiting(now time.Duration, e *live) {
 func (s *Shard) run(now time.Duration, e *live, c Command) {
 	if s.stale(c) {
 		return // cancelled or replaced before it could take effect
+	}
+	if s.cfg.Bugs.DoubleActivation {
+		e.activate(c.Op)
 	}
 	if a, done := e.answers.find(c.Op); done && !s.cfg.Bugs.DoubleApply {
 		s.reply(now, e.pos, c, Reply{Result: a.Result, Version: a.Version, Digest: a.Digest})

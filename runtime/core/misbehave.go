@@ -1,0 +1,39 @@
+package core
+
+import (
+	"encoding/json"
+	"hash/fnv"
+
+	"statequake/runtime/entity"
+)
+
+// activation is an entity in memory a second time, with a life of its own.
+type activation struct {
+	state   entity.Entity
+	answers dedupe
+	second  bool // the other one is the first, and the second is in use
+}
+
+// activate puts the activation in its place that the callers of op have found.
+// The second one is made of the first one's checkpoint.
+func (e *live) activate(op string) {
+	h := fnv.New32a()
+	h.Write([]byte(op))
+	second := h.Sum32()%2 == 1
+	if e.other == nil {
+		state := e.typ.New()
+		data, err := encodeState(e.state)
+		if err != nil || json.Unmarshal(data, state) != nil {
+			return // nor could it be stored
+		}
+		e.other = &activation{state: state}
+		for _, a := range e.answers.list() {
+			e.other.answers.remember(a)
+		}
+	}
+	if second != e.other.second {
+		e.state, e.other.state = e.other.state, e.state
+		e.answers, e.other.answers = e.other.answers, e.answers
+		e.other.second = second
+	}
+}
