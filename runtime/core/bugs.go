@@ -17,8 +17,9 @@ type Bugs struct {
 	LeaseNotChecked  bool // the lease goes on while the store does not answer whether it may
 
 	// Of entities, timers and ownership.
-	WallClockTimers  bool // timers follow the wall clock wherever it jumps
-	DoubleActivation bool // half of the callers of an entity find another activation of it
+	WallClockTimers    bool // timers follow the wall clock wherever it jumps
+	DoubleActivation   bool // half of the callers of an entity find another activation of it
+	ConcurrentCommands bool // commands decide on a state without those that are under way
 }
 
 // Plant is one bug that can be planted alone.
@@ -37,8 +38,9 @@ var Planted = map[string]Plant{
 	"no-fsync":           {Bugs{NoFsync: true}, "the store in the nodes does not wait for the disk"},
 	"lease-not-checked":  {Bugs{LeaseNotChecked: true}, "an owner that cannot confirm its lease goes on serving"},
 
-	"wall-clock-timers": {Bugs{WallClockTimers: true}, "timers follow the wall clock wherever it jumps"},
-	"double-activation": {Bugs{DoubleActivation: true}, "has two activations of one entity at once"},
+	"wall-clock-timers":   {Bugs{WallClockTimers: true}, "timers follow the wall clock wherever it jumps"},
+	"double-activation":   {Bugs{DoubleActivation: true}, "has two activations of one entity at once"},
+	"concurrent-commands": {Bugs{ConcurrentCommands: true}, "lets commands of one entity decide at the same time"},
 }
 
 // BugNames are the names in Planted, sorted.

@@ -3,6 +3,7 @@ package core
 import (
 	"encoding/json"
 	"hash/fnv"
+	"time"
 
 	"statequake/runtime/entity"
 )
@@ -35,5 +36,23 @@ func (e *live) activate(op string) {
 		e.state, e.other.state = e.other.state, e.state
 		e.answers, e.other.answers = e.other.answers, e.answers
 		e.other.second = second
+	}
+}
+
+// decided is a decision that other commands do not wait for.
+type decided struct {
+	at       time.Duration
+	entity   *live
+	command  Command
+	decision entity.Decision
+}
+
+// together carries out what was decided since the last group was closed, as if
+// all of it had been decided at once.
+func (s *Shard) together() {
+	all := s.parallel
+	s.parallel = nil
+	for _, d := range all {
+		s.decide(d.at, d.entity, &d.command, d.decision, nil)
 	}
 }

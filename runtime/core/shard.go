@@ -107,6 +107,7 @@ type Shard struct {
 
 	runs      int64         // handed out
 	confirmed time.Duration // start of the last confirmation of the epoch
+	parallel  []decided     // of a planted bug
 	closed    bool          // takes no more commands
 	moved     bool          // the epoch is over
 	out       Output
@@ -295,6 +296,10 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 		return
 	}
 	d, err := handle(e.state, command)
+	if s.cfg.Bugs.ConcurrentCommands && err == nil && !d.Read {
+		s.parallel = append(s.parallel, decided{now, e, c, d})
+		return
+	}
 	s.decide(now, e, &c, d, err)
 }
 
@@ -464,7 +469,11 @@ func (s *Shard) Confirmed(start time.Duration) {
 // returns false if there is nothing to flush or a flush is under way: groups
 // become durable one after the other.
 func (s *Shard) Gather() (Group, bool) {
-	if s.moved || s.flushing != nil || len(s.gathering) == 0 {
+	if s.moved || s.flushing != nil {
+		return Group{}, false
+	}
+	s.together()
+	if len(s.gathering) == 0 {
 		return Group{}, false
 	}
 	n, size := 0, 0
@@ -496,7 +505,9 @@ func (s *Shard) Durable() Output {
 }
 
 // Pending tells whether records are not durable yet.
-func (s *Shard) Pending() bool { return s.flushing != nil || len(s.gathering) > 0 }
+func (s *Shard) Pending() bool {
+	return s.flushing != nil || len(s.gathering) > 0 || len(s.parallel) > 0
+}
 
 // Close takes no more commands: they are answered with ErrMoved. What was
 // taken before still becomes durable and is answered.
@@ -513,8 +524,11 @@ func (s *Shard) Depose() Output {
 	for _, h := range s.held {
 		s.out.Replies = append(s.out.Replies, Reply{Ticket: h.reply.Ticket, Err: ErrMoved})
 	}
+	for _, d := range s.parallel {
+		s.answer(d.at, d.command, Reply{Err: ErrMoved})
+	}
 	s.giveBackWaiting()
-	s.held, s.flushing, s.gathering = nil, nil, nil
+	s.held, s.flushing, s.gathering, s.parallel = nil, nil, nil, nil
 	return s.take()
 }
 

@@ -59,6 +59,7 @@ func TestPlanted(t *testing.T) {
 		{"double-apply", false, 20}, {"double-apply", true, 100},
 		{"dirty-read", false, 300}, {"dirty-read", true, 300},
 		{"lease-not-checked", false, 100}, {"lease-not-checked", true, 400},
+		{"concurrent-commands", false, 20}, {"concurrent-commands", true, 20},
 		{"double-activation", false, 20}, {"double-activation", true, 20},
 		{"no-wait", false, 100},
 		{"keep-doubt", false, 600},
