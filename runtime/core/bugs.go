@@ -20,6 +20,7 @@ type Bugs struct {
 	WallClockTimers    bool // timers follow the wall clock wherever it jumps
 	DoubleActivation   bool // half of the callers of an entity find another activation of it
 	ConcurrentCommands bool // commands decide on a state without those that are under way
+	RejectedStateKept  bool // what a rejected command had emitted is applied in memory
 }
 
 // Plant is one bug that can be planted alone.
@@ -41,6 +42,7 @@ var Planted = map[string]Plant{
 	"wall-clock-timers":   {Bugs{WallClockTimers: true}, "timers follow the wall clock wherever it jumps"},
 	"double-activation":   {Bugs{DoubleActivation: true}, "has two activations of one entity at once"},
 	"concurrent-commands": {Bugs{ConcurrentCommands: true}, "lets commands of one entity decide at the same time"},
+	"rejected-state-kept": {Bugs{RejectedStateKept: true}, "keeps in memory what a rejected command had changed"},
 }
 
 // BugNames are the names in Planted, sorted.

@@ -56,3 +56,9 @@ func (s *Shard) together() {
 		s.decide(d.at, d.entity, &d.command, d.decision, nil)
 	}
 }
+
+// keepRejected changes the state, and nothing else, as if op had been accepted.
+func (e *live) keepRejected(op string, event entity.Event) {
+	event.Op = op
+	e.state.Apply(event)
+}

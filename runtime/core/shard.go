@@ -330,6 +330,9 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 		return
 	}
 	if d.Reject != "" {
+		if d.Event != nil && s.cfg.Bugs.RejectedStateKept {
+			e.keepRejected(c.Op, *d.Event)
+		}
 		d.Event, d.Timers, d.Result = nil, nil, map[string]string{"rejected": d.Reject}
 	}
 	result, err := encodeResult(d.Result)

@@ -52,10 +52,12 @@ func (t *tally) Handle(c entity.Command) (entity.Decision, error) {
 		return entity.Decision{Result: "cancelled", Timers: []entity.Timer{{Name: "t", Cancel: true}}}, nil
 	case c.Name != "add":
 		return entity.Decision{}, c.Unknown()
-	case t.Sum+arg.N > 100:
-		return entity.Reject("too much"), nil
 	}
-	return entity.Emit("added", arg, t.Sum+arg.N)
+	d, err := entity.Emit("added", arg, t.Sum+arg.N)
+	if t.Sum+arg.N > 100 {
+		d.Reject = "too much" // and so without the event
+	}
+	return d, err
 }
 
 func (t *tally) Apply(e entity.Event) {

@@ -161,6 +161,11 @@ var ledgerType = entity.EventSourced[ledger]{
 			}
 			return len(l.Lines) + len(lines), nil
 		}),
+		"boast": entity.Decide(func(c *entity.Context, _ *ledger, _ entity.None) (int, error) {
+			c.Emit("line", "best")
+			c.After("a", time.Second, "write", nil)
+			return 0, entity.Refuse("boasting")
+		}),
 		"clear":  entity.Decide(func(c *entity.Context, _ *ledger, _ entity.None) (int, error) { c.Emit("cleared", nil); return 0, nil }),
 		"forget": entity.Decide(func(c *entity.Context, _ *ledger, _ entity.None) (int, error) { c.Emit("burnt", nil); return 0, nil }),
 		"channel": entity.Decide(func(c *entity.Context, _ *ledger, _ entity.None) (int, error) {
@@ -198,6 +203,11 @@ func TestEventSourced(t *testing.T) {
 	if h.decision.Event != nil || h.decision.Read {
 		t.Errorf("a command without events decides %+v, want a write without an event", h.decision)
 	}
+	h.want("boast", ``, `{"rejected":"boasting"}`)
+	if d := h.decision; d.Event == nil || d.Timers != nil {
+		t.Errorf("a refusal after an event decides %+v, want the event for the runtime to drop", d)
+	}
+	h.want("write", `[]`, `4`)
 	h.want("clear", ``, `0`)
 	h.wantError("forget", ``, `no event "burnt"`)
 	h.wantError("channel", ``, "encode event line")

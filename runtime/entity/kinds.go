@@ -98,7 +98,8 @@ func Update[S, A, R any](f func(c *Context, state S, args A) (S, R, error)) Hand
 }
 
 // Decide is a command of an EventSourced entity: f emits events by its context
-// and returns the result. It must not change the state.
+// and returns the result. It must not change the state. If it refuses, what it
+// has emitted before does not happen.
 func Decide[S, A, R any](f func(c *Context, state *S, args A) (R, error)) Handler[S] {
 	return func(state *S, c Command) (Decision, error) {
 		x := call[A]{Context: Context{op: c.Op, key: c.Key}}
@@ -107,7 +108,13 @@ func Decide[S, A, R any](f func(c *Context, state *S, args A) (R, error)) Handle
 		}
 		result, err := f(&x.Context, state, x.args)
 		if err != nil {
-			return refusal(c, err)
+			d, err := refusal(c, err)
+			if len(x.events) > 0 && err == nil {
+				var emitted Decision
+				emitted, err = x.decide(nil)
+				d.Event = emitted.Event // for the runtime to drop
+			}
+			return d, err
 		}
 		return x.decide(result)
 	}

@@ -32,10 +32,12 @@ func (c *counter) Handle(cmd entity.Command) (entity.Decision, error) {
 		return entity.Reply(c.Sum), nil
 	case cmd.Name == "witness":
 		return c.List(), nil
-	case c.Sum+a.N > limit:
-		return entity.Reject("too much"), nil
 	}
-	return entity.Emit("added", a, c.Sum+a.N)
+	d, err := entity.Emit("added", a, c.Sum+a.N)
+	if c.Sum+a.N > limit {
+		d.Reject = "too much" // and so without the event
+	}
+	return d, err
 }
 
 func (c *counter) Apply(e entity.Event) {

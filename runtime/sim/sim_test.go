@@ -60,6 +60,7 @@ func TestPlanted(t *testing.T) {
 		{"dirty-read", false, 300}, {"dirty-read", true, 300},
 		{"lease-not-checked", false, 100}, {"lease-not-checked", true, 400},
 		{"concurrent-commands", false, 20}, {"concurrent-commands", true, 20},
+		{"rejected-state-kept", false, 100}, {"rejected-state-kept", true, 100},
 		{"double-activation", false, 20}, {"double-activation", true, 20},
 		{"no-wait", false, 100},
 		{"keep-doubt", false, 600},
