@@ -21,6 +21,7 @@ type Bugs struct {
 	DoubleActivation   bool // half of the callers of an entity find another activation of it
 	ConcurrentCommands bool // commands decide on a state without those that are under way
 	RejectedStateKept  bool // what a rejected command had emitted is applied in memory
+	TimerLost          bool // a shard begins without the timers of its journal and checkpoints
 }
 
 // Plant is one bug that can be planted alone.
@@ -43,6 +44,7 @@ var Planted = map[string]Plant{
 	"double-activation":   {Bugs{DoubleActivation: true}, "has two activations of one entity at once"},
 	"concurrent-commands": {Bugs{ConcurrentCommands: true}, "lets commands of one entity decide at the same time"},
 	"rejected-state-kept": {Bugs{RejectedStateKept: true}, "keeps in memory what a rejected command had changed"},
+	"timer-lost":          {Bugs{TimerLost: true}, "forgets timers when a node fails"},
 }
 
 // BugNames are the names in Planted, sorted.

@@ -162,7 +162,9 @@ func New(cfg Config, epoch int64, head Head, tail []Group, confirmed time.Durati
 			if r.Op != "" {
 				s.tail[r.ID] = append(s.tail[r.ID], r)
 			}
-			s.keep(r)
+			if !s.cfg.Bugs.TimerLost {
+				s.keep(r)
+			}
 			s.nextPos = r.Pos + 1
 		}
 		s.nextSeq = g.Seq + 1

@@ -254,7 +254,7 @@ func (s *Shard) loadedPage(p *page, c *Checkpoint) error {
 	if p.loaded {
 		return nil
 	}
-	if c != nil {
+	if c != nil && !s.cfg.Bugs.TimerLost {
 		var list []Timer
 		if err := json.Unmarshal(c.State, &list); err != nil {
 			return errors.Join(errors.New("checkpoint of timers"), err)
