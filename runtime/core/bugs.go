@@ -22,6 +22,7 @@ type Bugs struct {
 	ConcurrentCommands bool // commands decide on a state without those that are under way
 	RejectedStateKept  bool // what a rejected command had emitted is applied in memory
 	TimerLost          bool // a shard begins without the timers of its journal and checkpoints
+	TimerFiredTwice    bool // a timer of an entity fires again a little later, and nobody notices
 }
 
 // Plant is one bug that can be planted alone.
@@ -45,6 +46,7 @@ var Planted = map[string]Plant{
 	"concurrent-commands": {Bugs{ConcurrentCommands: true}, "lets commands of one entity decide at the same time"},
 	"rejected-state-kept": {Bugs{RejectedStateKept: true}, "keeps in memory what a rejected command had changed"},
 	"timer-lost":          {Bugs{TimerLost: true}, "forgets timers when a node fails"},
+	"timer-fired-twice":   {Bugs{TimerFiredTwice: true}, "lets a timer fire again"},
 }
 
 // BugNames are the names in Planted, sorted.

@@ -62,3 +62,24 @@ func (e *live) keepRejected(op string, event entity.Event) {
 	event.Op = op
 	e.state.Apply(event)
 }
+
+// later is a firing of a timer that has fired already.
+type later struct {
+	at      int64 // on the wall clock in ns
+	command Command
+}
+
+// fireAgain sends the commands that timers have sent a little before.
+func (s *Shard) fireAgain(now time.Duration, wall int64) {
+	for len(s.timers.twice) > 0 && s.timers.twice[0].at <= wall {
+		c := s.timers.twice[0].command
+		s.timers.twice = s.timers.twice[1:]
+		s.submit(now, c)
+	}
+}
+
+// again tells whether c is executed although it was before.
+func (s *Shard) again(c Command) bool {
+	_, timer := c.Ticket.(fired)
+	return timer && s.cfg.Bugs.TimerFiredTwice
+}

@@ -285,7 +285,7 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 	if s.cfg.Bugs.DoubleActivation {
 		e.activate(c.Op)
 	}
-	if a, done := e.answers.find(c.Op); done && !s.cfg.Bugs.DoubleApply {
+	if a, done := e.answers.find(c.Op); done && !s.cfg.Bugs.DoubleApply && !s.again(c) {
 		s.reply(now, e.pos, c, Reply{Result: a.Result, Version: a.Version, Digest: a.Digest})
 		return
 	}
