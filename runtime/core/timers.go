@@ -343,6 +343,9 @@ func (s *Shard) Tick(now time.Duration, wall int64) Output {
 		f := Fire{Op: op, Target: a.Target, Name: a.Command, Args: a.Args, timer: a.key(), set: a.Op}
 		if a.Target.Type == "" {
 			f.Action, f.Target = a.Target.Key, ID{}
+			if s.cfg.Bugs.TransferHalfApplied {
+				continue
+			}
 		}
 		s.out.Fires = append(s.out.Fires, f)
 	}
