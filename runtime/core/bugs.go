@@ -17,13 +17,14 @@ type Bugs struct {
 	LeaseNotChecked  bool // the lease goes on while the store does not answer whether it may
 
 	// Of entities, timers and ownership.
-	WallClockTimers     bool // timers follow the wall clock wherever it jumps
-	DoubleActivation    bool // half of the callers of an entity find another activation of it
-	ConcurrentCommands  bool // commands decide on a state without those that are under way
-	RejectedStateKept   bool // what a rejected command had emitted is applied in memory
-	TimerLost           bool // a shard begins without the timers of its journal and checkpoints
-	TimerFiredTwice     bool // a timer of an entity fires again a little later, and nobody notices
-	TransferHalfApplied bool // no timer takes an action up again
+	WallClockTimers      bool // timers follow the wall clock wherever it jumps
+	DoubleActivation     bool // half of the callers of an entity find another activation of it
+	ConcurrentCommands   bool // commands decide on a state without those that are under way
+	RejectedStateKept    bool // what a rejected command had emitted is applied in memory
+	TimerLost            bool // a shard begins without the timers of its journal and checkpoints
+	TimerFiredTwice      bool // a timer of an entity fires again a little later, and nobody notices
+	TransferHalfApplied  bool // no timer takes an action up again
+	FailedCommandApplied bool // what waits long for its write is refused, and written nevertheless
 }
 
 // Plant is one bug that can be planted alone.
@@ -42,13 +43,14 @@ var Planted = map[string]Plant{
 	"no-fsync":           {Bugs{NoFsync: true}, "the store in the nodes does not wait for the disk"},
 	"lease-not-checked":  {Bugs{LeaseNotChecked: true}, "an owner that cannot confirm its lease goes on serving"},
 
-	"wall-clock-timers":     {Bugs{WallClockTimers: true}, "timers follow the wall clock wherever it jumps"},
-	"double-activation":     {Bugs{DoubleActivation: true}, "has two activations of one entity at once"},
-	"concurrent-commands":   {Bugs{ConcurrentCommands: true}, "lets commands of one entity decide at the same time"},
-	"rejected-state-kept":   {Bugs{RejectedStateKept: true}, "keeps in memory what a rejected command had changed"},
-	"timer-lost":            {Bugs{TimerLost: true}, "forgets timers when a node fails"},
-	"timer-fired-twice":     {Bugs{TimerFiredTwice: true}, "lets a timer fire again"},
-	"transfer-half-applied": {Bugs{TransferHalfApplied: true}, "completes no transfer whose node has died"},
+	"wall-clock-timers":      {Bugs{WallClockTimers: true}, "timers follow the wall clock wherever it jumps"},
+	"double-activation":      {Bugs{DoubleActivation: true}, "has two activations of one entity at once"},
+	"concurrent-commands":    {Bugs{ConcurrentCommands: true}, "lets commands of one entity decide at the same time"},
+	"rejected-state-kept":    {Bugs{RejectedStateKept: true}, "keeps in memory what a rejected command had changed"},
+	"timer-lost":             {Bugs{TimerLost: true}, "forgets timers when a node fails"},
+	"timer-fired-twice":      {Bugs{TimerFiredTwice: true}, "lets a timer fire again"},
+	"transfer-half-applied":  {Bugs{TransferHalfApplied: true}, "completes no transfer whose node has died"},
+	"failed-command-applied": {Bugs{FailedCommandApplied: true}, "applies commands that it has answered with a failure"},
 }
 
 // BugNames are the names in Planted, sorted.

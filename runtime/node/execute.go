@@ -28,6 +28,9 @@ const (
 // node that can execute it.
 const retryPause = 50 * time.Millisecond
 
+// hasty is how long a planted bug waits for a command.
+const hasty = 200 * time.Millisecond
+
 // answer is the reply to a command, as it goes over HTTP.
 type answer struct {
 	status int
@@ -57,6 +60,9 @@ const misdirected = http.StatusMisdirectedRequest
 // attempts, so that it takes effect once.
 func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answer {
 	end := time.Now().Add(deadline)
+	if n.cfg.Bugs.FailedCommandApplied {
+		end = time.Now().Add(hasty)
+	}
 	s := n.shards[ShardOf(c.ID.Type, c.ID.Key, n.cfg.Shards)]
 	effect := "none" // until the command was handed to somebody who may have executed it
 	for {
@@ -70,6 +76,8 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 		case m != nil:
 			rep, err := n.submit(ctx, end, s, m, c)
 			switch {
+			case err != nil && n.cfg.Bugs.FailedCommandApplied:
+				return refuse(http.StatusGatewayTimeout, "none", "not written in time")
 			case err != nil:
 				return refuse(http.StatusGatewayTimeout, "unknown", "no reply within the deadline")
 			case rep.Err == nil:
