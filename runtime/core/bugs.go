@@ -25,6 +25,7 @@ type Bugs struct {
 	TimerFiredTwice      bool // a timer of an entity fires again a little later, and nobody notices
 	TransferHalfApplied  bool // no timer takes an action up again
 	FailedCommandApplied bool // what waits long for its write is refused, and written nevertheless
+	StaleHandover        bool // a node answers reads from what it has handed over
 }
 
 // Plant is one bug that can be planted alone.
@@ -51,6 +52,7 @@ var Planted = map[string]Plant{
 	"timer-fired-twice":      {Bugs{TimerFiredTwice: true}, "lets a timer fire again"},
 	"transfer-half-applied":  {Bugs{TransferHalfApplied: true}, "completes no transfer whose node has died"},
 	"failed-command-applied": {Bugs{FailedCommandApplied: true}, "applies commands that it has answered with a failure"},
+	"stale-handover":         {Bugs{StaleHandover: true}, "goes on answering reads from what it has handed over"},
 }
 
 // BugNames are the names in Planted, sorted.

@@ -83,3 +83,20 @@ func (s *Shard) again(c Command) bool {
 	_, timer := c.Ticket.(fired)
 	return timer && s.cfg.Bugs.TimerFiredTwice
 }
+
+// Remembered answers a read from what was in memory when the epoch of s ended,
+// as a planted bug does. It returns false if c is no read, or its entity was not
+// in memory.
+func (s *Shard) Remembered(c Command) (Reply, bool) {
+	e, ok := s.entities[c.ID]
+	if !ok || e.state == nil {
+		return Reply{}, false
+	}
+	d, err := handle(e.state, entity.Command{Op: c.Op, Key: c.ID.Key, Name: c.Name, Args: c.Args})
+	if err != nil || !d.Read {
+		return Reply{}, false
+	}
+	result, err := encodeResult(d.Result)
+	version, digest := e.state.Applied()
+	return Reply{Result: result, Version: version, Digest: digest}, err == nil
+}

@@ -71,7 +71,13 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 		s.mu.Lock()
 		m := s.machine
 		mine := s.epoch != 0
+		old := s.handedOver
 		s.mu.Unlock()
+		if m == nil && old != nil {
+			if a, ok := n.remembered(s, old, c); ok {
+				return a
+			}
+		}
 		switch {
 		case m != nil:
 			rep, err := n.submit(ctx, end, s, m, c)
@@ -129,6 +135,14 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 		}
 		return refuse(http.StatusGatewayTimeout, effect, "shard %d has no owner that answers", s.id)
 	}
+}
+
+// remembered answers a read from a shard that was handed over, as a planted bug does.
+func (n *Node) remembered(s *shard, old *core.Shard, c core.Command) (answer, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rep, ok := old.Remembered(c)
+	return answer{http.StatusOK, reply{Result: rep.Result, Version: rep.Version, Digest: rep.Digest, Epoch: old.Epoch(), Node: n.cfg.Name}}, ok
 }
 
 // coreConfig is what the shards of this node need to know.

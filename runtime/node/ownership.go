@@ -325,6 +325,11 @@ func (n *Node) release(s *shard, a ownership.Action) {
 		return
 	}
 	n.end(s, a.Epoch)
+	if n.cfg.Bugs.StaleHandover {
+		s.mu.Lock()
+		s.handedOver = m
+		s.mu.Unlock()
+	}
 	ctx, cancel := context.WithTimeout(n.ctx, releaseTimeout)
 	defer cancel()
 	if err := n.store.Release(ctx, s.id, a.Epoch, n.cfg.Name, a.Node); err != nil {
