@@ -26,6 +26,7 @@ type Bugs struct {
 	TransferHalfApplied  bool // no timer takes an action up again
 	FailedCommandApplied bool // what waits long for its write is refused, and written nevertheless
 	StaleHandover        bool // a node answers reads from what it has handed over
+	DeletedResurrected   bool // the journal does not have that an entity was deleted
 }
 
 // Plant is one bug that can be planted alone.
@@ -53,6 +54,7 @@ var Planted = map[string]Plant{
 	"transfer-half-applied":  {Bugs{TransferHalfApplied: true}, "completes no transfer whose node has died"},
 	"failed-command-applied": {Bugs{FailedCommandApplied: true}, "applies commands that it has answered with a failure"},
 	"stale-handover":         {Bugs{StaleHandover: true}, "goes on answering reads from what it has handed over"},
+	"deleted-resurrected":    {Bugs{DeletedResurrected: true}, "brings deleted entities back when a node fails"},
 }
 
 // BugNames are the names in Planted, sorted.

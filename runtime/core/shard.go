@@ -374,6 +374,9 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 		event := *d.Event
 		event.Op = c.Op
 		err = e.apply(event, r.bytes())
+		if s.cfg.Bugs.DeletedResurrected && event.Name == entity.DeletedEvent {
+			r.Event = nil
+		}
 	}
 	if err != nil {
 		s.answer(now, *c, Reply{Err: err})

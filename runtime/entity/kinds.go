@@ -40,6 +40,12 @@ func (c *Context) Emit(name string, data any) {
 	c.events = append(c.events, Event{Name: name, Data: raw})
 }
 
+// Delete has the entity be as if it was new: the next command finds the zero
+// state. A value's next state is ignored then. Its timers stand, its version goes
+// on, and the answers to its latest operations are kept, so that a retry does not
+// delete what was written since.
+func (c *Context) Delete() { c.Emit(DeletedEvent, nil) }
+
 // After sets the timer name: command is sent to this entity after d, once, also
 // if the node is gone by then. args is encoded as JSON, nil means none.
 func (c *Context) After(name string, d time.Duration, command string, args any) {
@@ -89,10 +95,12 @@ func Update[S, A, R any](f func(c *Context, state S, args A) (S, R, error)) Hand
 		if w := witnessOf(&next); w != nil {
 			*w = Witness{} // kept apart from the value
 		}
-		if len(x.events) > 0 {
+		switch {
+		case len(x.events) == 0:
+			x.Emit(valueEvent, next)
+		case len(x.events) > 1 || x.events[0].Name != DeletedEvent:
 			return Decision{}, fmt.Errorf("%s: a value has no events", c.Name)
 		}
-		x.Emit(valueEvent, next)
 		return x.decide(result)
 	}
 }
@@ -161,6 +169,9 @@ const (
 	eventsEvent = "events"
 )
 
+// DeletedEvent is the name of the event of Context.Delete.
+const DeletedEvent = "_deleted"
+
 func (x *Context) decide(result any) (Decision, error) {
 	raw, err := json.Marshal(result)
 	if err = errors.Join(x.err, err); err != nil {
@@ -207,15 +218,22 @@ type Value[S any] struct {
 func (v Value[S]) Type() Type {
 	replace := func(state *S, e Event) {
 		var next S
-		mustDecode(e, &next)
-		if w := witnessOf(&next); w != nil {
-			*w = *witnessOf(state)
+		if e.Name != DeletedEvent {
+			mustDecode(e, &next)
 		}
-		*state = next
+		become(state, next)
 	}
 	return Type{Name: v.Name, Slow: v.Slow, New: func() Entity {
 		return &typed[S]{commands: v.Commands, apply: replace}
 	}}
+}
+
+// become replaces a state, but not its witness.
+func become[S any](state *S, next S) {
+	if w := witnessOf(&next); w != nil {
+		*w = *witnessOf(state)
+	}
+	*state = next
 }
 
 // Fold is how one event changes a state S; On makes one.
@@ -244,6 +262,11 @@ type EventSourced[S any] struct {
 func (v EventSourced[S]) Type() Type {
 	fold := func(state *S, packed Event) {
 		err := each(&packed, func(e Event) error {
+			if e.Name == DeletedEvent {
+				var fresh S
+				become(state, fresh)
+				return nil
+			}
 			f, ok := v.Events[e.Name]
 			if !ok {
 				return fmt.Errorf("entity type %s has no event %q", v.Name, e.Name)
@@ -282,7 +305,7 @@ func (t *typed[S]) Handle(c Command) (Decision, error) {
 		return d, err
 	}
 	return d, each(d.Event, func(e Event) error {
-		if _, ok := t.events[e.Name]; !ok {
+		if _, ok := t.events[e.Name]; !ok && e.Name != DeletedEvent {
 			return fmt.Errorf("%s: the entity has no event %q", c.Name, e.Name)
 		}
 		return nil
