@@ -104,6 +104,7 @@ type Shard struct {
 	oldest     time.Duration // when the first record that is not durable was made
 	gatherFrom time.Duration // when the first record of gathering was made
 	held       []heldReply   // by pos, not decreasing
+	split      split         // a planted bug's
 
 	runs      int64         // handed out
 	confirmed time.Duration // start of the last confirmation of the epoch
@@ -135,7 +136,8 @@ type live struct {
 	inRecent bool
 	wanted   bool // loaded to be encoded: must not leave before that
 
-	other *activation // of a planted bug
+	other *activation // a planted bug's
+	reset int64       // a planted bug's: version at which versions begin
 }
 
 type heldReply struct {
@@ -154,22 +156,27 @@ func New(cfg Config, epoch int64, head Head, tail []Group, confirmed time.Durati
 		entities: map[ID]*live{}, tail: map[ID][]Record{}, timers: timers{set: map[timerKey]*armed{}},
 		nextSeq: head.Seq + 1, nextPos: head.Pos + 1,
 	}
-	for _, g := range tail {
+	for i, g := range tail {
 		if g.Seq <= head.Seq {
 			continue // was cut off; an attempt to write it came late
 		}
+		dropped := cfg.Bugs.TailDropped && i == len(tail)-1
 		for _, r := range g.Records {
+			s.nextPos = r.Pos + 1
+			if dropped {
+				continue
+			}
 			if r.Op != "" {
 				s.tail[r.ID] = append(s.tail[r.ID], r)
 			}
 			if !s.cfg.Bugs.TimerLost {
 				s.keep(r)
 			}
-			s.nextPos = r.Pos + 1
 		}
 		s.nextSeq = g.Seq + 1
 	}
 	s.durablePos = s.nextPos - 1
+	s.split.pos = s.durablePos
 	return s
 }
 
@@ -232,13 +239,27 @@ func (s *Shard) Loaded(now time.Duration, id ID, c *Checkpoint) (Output, error) 
 		}
 		e.pos, e.stored, e.encoded = c.Pos, c.Pos, len(c.State)
 		for _, a := range c.Dedupe {
-			e.answers.remember(a)
+			if !s.cfg.Bugs.DedupeLost {
+				e.answers.remember(a)
+			}
+		}
+		if s.cfg.Bugs.VersionReset {
+			e.reset, _ = state.Applied()
 		}
 	}
 	e.state = state
+	skip := c != nil && s.cfg.Bugs.SnapshotOffByOne
 	for _, r := range s.tail[id] {
-		if r.Pos > e.pos {
-			e.fold(r)
+		if r.Pos <= e.pos {
+			continue
+		}
+		if skip {
+			skip = false
+			continue
+		}
+		e.fold(r)
+		if !s.cfg.Bugs.DedupeLost {
+			e.answers.remember(Answer{Op: r.Op, Result: r.Result, Version: r.Version, Digest: r.Digest})
 		}
 	}
 	delete(s.tail, id)
@@ -352,7 +373,7 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 			s.answer(now, *c, Reply{Err: ErrLease})
 			return
 		}
-		version, digest := e.state.Applied()
+		version, digest := e.applied()
 		pos := e.pos
 		if s.cfg.Bugs.DirtyRead {
 			pos = 0
@@ -382,7 +403,7 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 		s.answer(now, *c, Reply{Err: err})
 		return
 	}
-	r.Version, r.Digest = e.state.Applied()
+	r.Version, r.Digest = e.applied()
 	e.pos = s.append(now, r)
 	e.answers.remember(Answer{Op: r.Op, Result: r.Result, Version: r.Version, Digest: r.Digest})
 	e.since += r.bytes()
@@ -448,7 +469,7 @@ func (s *Shard) answer(now time.Duration, c Command, r Reply) {
 // reply answers c with r as soon as the contract allows, given that it tells of
 // the record at pos.
 func (s *Shard) reply(now time.Duration, pos int64, c Command, r Reply) {
-	early := s.cfg.Memory && s.leased(now) && (!s.Pending() || now-s.oldest <= s.cfg.Window)
+	early := s.cfg.Memory && s.leased(now) && (!s.Pending() || now-s.oldest <= s.cfg.Window || s.cfg.Bugs.WindowExceeded)
 	_, timer := c.Ticket.(fired)
 	if pos <= s.durablePos || early || s.cfg.Bugs.AckBeforeJournal || timer {
 		s.answer(now, c, r)
@@ -481,7 +502,7 @@ func (s *Shard) Gather() (Group, bool) {
 		return Group{}, false
 	}
 	s.together()
-	if len(s.gathering) == 0 {
+	if len(s.gathering) == 0 && len(s.split.half) == 0 {
 		return Group{}, false
 	}
 	n, size := 0, 0
@@ -491,6 +512,15 @@ func (s *Shard) Gather() (Group, bool) {
 	}
 	s.flushing, s.gathering = s.gathering[:n:n], s.gathering[n:]
 	g := Group{Seq: s.nextSeq, Epoch: s.epoch, Records: s.flushing}
+	switch {
+	case s.cfg.Bugs.ReorderedGroup:
+		g.Records = backwards(g.Records)
+	case s.cfg.Bugs.SplitGroup:
+		g.Records = s.split.write(g.Records)
+		if len(s.flushing) == 0 {
+			s.flushing = g.Records
+		}
+	}
 	s.nextSeq++
 	return g, true
 }
@@ -514,7 +544,7 @@ func (s *Shard) Durable() Output {
 
 // Pending tells whether records are not durable yet.
 func (s *Shard) Pending() bool {
-	return s.flushing != nil || len(s.gathering) > 0 || len(s.parallel) > 0
+	return s.flushing != nil || len(s.gathering) > 0 || len(s.split.half) > 0 || len(s.parallel) > 0
 }
 
 // Close takes no more commands: they are answered with ErrMoved. What was
@@ -522,6 +552,12 @@ func (s *Shard) Pending() bool {
 func (s *Shard) Close() Output {
 	s.closed = true
 	s.giveBackWaiting()
+	if s.cfg.Bugs.ShutdownLoss {
+		for _, h := range s.held {
+			s.out.Replies = append(s.out.Replies, h.reply)
+		}
+		s.held, s.flushing, s.gathering = nil, nil, nil
+	}
 	return s.take()
 }
 
@@ -568,7 +604,8 @@ func (s *Shard) take() Output {
 	return out
 }
 
-// fold applies a record of the journal to an entity that is being recovered.
+// fold applies a record of the journal to the state of an entity that is being
+// recovered.
 func (e *live) fold(r Record) {
 	if r.Event != nil {
 		event := *r.Event
@@ -576,7 +613,12 @@ func (e *live) fold(r Record) {
 		e.state.Apply(event)
 	}
 	e.pos = r.Pos
-	e.answers.remember(Answer{Op: r.Op, Result: r.Result, Version: r.Version, Digest: r.Digest})
 	e.since += r.bytes()
 	e.records++
+}
+
+// applied is how many operations the state tells of, and their digest.
+func (e *live) applied() (version int64, digest string) {
+	version, digest = e.state.Applied()
+	return version - e.reset, digest
 }

@@ -34,6 +34,7 @@ func ForSeed(seed uint64, bug string) (Config, error) {
 	}
 	if plant, ok := core.Planted[bug]; ok {
 		cfg.Bugs = plant.Bugs
+		cfg.Memory = plant.Bugs.WindowExceeded // without memory there is no window
 		return cfg, nil
 	}
 	plant, ok := bugs[bug]
