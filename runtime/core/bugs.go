@@ -35,7 +35,7 @@ type Bugs struct {
 	TimerFiredTwice      bool // a timer of an entity fires again a little later, and nobody notices
 	TransferHalfApplied  bool // no timer takes an action up again
 	FailedCommandApplied bool // what waits long for its write is refused, and written nevertheless
-	StaleHandover        bool // a node answers reads from what it has handed over
+	StaleForward         bool // a node answers reads for what has moved from its memory
 	DeletedResurrected   bool // the journal does not have that an entity was deleted
 }
 
@@ -73,7 +73,7 @@ var Planted = map[string]Plant{
 	"timer-fired-twice":      {Bugs{TimerFiredTwice: true}, "lets a timer fire again"},
 	"transfer-half-applied":  {Bugs{TransferHalfApplied: true}, "completes no transfer whose node has died"},
 	"failed-command-applied": {Bugs{FailedCommandApplied: true}, "applies commands that it has answered with a failure"},
-	"stale-handover":         {Bugs{StaleHandover: true}, "goes on answering reads from what it has handed over"},
+	"stale-forward":          {Bugs{StaleForward: true}, "answers reads for entities that have moved, instead of forwarding them"},
 	"deleted-resurrected":    {Bugs{DeletedResurrected: true}, "brings deleted entities back when a node fails"},
 }
 

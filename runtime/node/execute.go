@@ -71,7 +71,7 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 		s.mu.Lock()
 		m := s.machine
 		mine := s.epoch != 0
-		old := s.handedOver
+		old := s.past
 		s.mu.Unlock()
 		if m == nil && old != nil {
 			if a, ok := n.remembered(s, old, c); ok {
@@ -137,7 +137,7 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 	}
 }
 
-// remembered answers a read from a shard that was handed over, as a planted bug does.
+// remembered answers a read from a shard that has moved, as a planted bug does.
 func (n *Node) remembered(s *shard, old *core.Shard, c core.Command) (answer, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

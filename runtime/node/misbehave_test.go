@@ -10,11 +10,11 @@ import (
 	"statequake/runtime/core"
 )
 
-// TestStaleHandover: the planted bug shows in what a node answers that has handed
-// an entity over, and only there.
-func TestStaleHandover(t *testing.T) {
+// TestStaleForward: the planted bug shows in what a node answers for an entity
+// that has moved, and only there.
+func TestStaleForward(t *testing.T) {
 	for _, planted := range []bool{true, false} {
-		c := newInMemory(t, 3, Config{Bugs: core.Bugs{StaleHandover: planted}})
+		c := newInMemory(t, 3, Config{Bugs: core.Bugs{StaleForward: planted}})
 		key := c.ownedBy("n1", "k")
 		c.ok("n1", "", "entities/list/"+key+"/add", push{Word: "a"})
 		drain, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -109,7 +109,7 @@ type shard struct {
 	idle      *sync.Cond  // signalled when a flush has ended
 	asks      []ask       // to be stored
 
-	handedOver *core.Shard // what a planted bug answers from; else nil
+	past *core.Shard // what a planted bug answers from; else nil
 
 	storing sync.Mutex // taken before mu: checkpoints are stored in the order in which they were taken
 }

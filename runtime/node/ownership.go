@@ -288,6 +288,9 @@ func (n *Node) end(s *shard, epoch int64) {
 	var out core.Output
 	if m != nil {
 		out = m.Depose()
+		if n.cfg.Bugs.StaleForward {
+			s.past = m
+		}
 	}
 	s.idle.Broadcast()
 	s.mu.Unlock()
@@ -325,11 +328,6 @@ func (n *Node) release(s *shard, a ownership.Action) {
 		return
 	}
 	n.end(s, a.Epoch)
-	if n.cfg.Bugs.StaleHandover {
-		s.mu.Lock()
-		s.handedOver = m
-		s.mu.Unlock()
-	}
 	ctx, cancel := context.WithTimeout(n.ctx, releaseTimeout)
 	defer cancel()
 	if err := n.store.Release(ctx, s.id, a.Epoch, n.cfg.Name, a.Node); err != nil {
