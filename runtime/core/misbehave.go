@@ -86,10 +86,10 @@ func (s *Shard) again(c Command) bool {
 
 // Remembered answers a read from what was in memory when the epoch of s ended,
 // as a planted bug does. It returns false if c is no read, or its entity was not
-// in memory.
+// in memory, or had records that were not durable: that is another bug.
 func (s *Shard) Remembered(c Command) (Reply, bool) {
 	e, ok := s.entities[c.ID]
-	if !ok || e.state == nil {
+	if !ok || e.state == nil || e.pos > s.durablePos {
 		return Reply{}, false
 	}
 	d, err := handle(e.state, entity.Command{Op: c.Op, Key: c.ID.Key, Name: c.Name, Args: c.Args})

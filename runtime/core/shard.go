@@ -196,6 +196,10 @@ func (s *Shard) submit(now time.Duration, c Command) {
 		s.answer(now, c, Reply{Err: ErrMoved})
 		return
 	}
+	if s.cfg.Bugs.StaleForward && !s.leased(now) {
+		s.answer(now, c, Reply{Err: ErrLease}) // so that Remembered knows of durable records alone
+		return
+	}
 	e, ok := s.entities[c.ID]
 	switch {
 	case !ok && s.overfull():
