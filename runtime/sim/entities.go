@@ -45,7 +45,7 @@ func (c *counter) Apply(e entity.Event) {
 	c.Record(e.Op)
 }
 
-// register holds a value.
+// register holds a value until it is deleted.
 type register struct {
 	entity.Witness
 	Value string `json:"value"`
@@ -61,12 +61,17 @@ func (r *register) Handle(cmd entity.Command) (entity.Decision, error) {
 		return entity.Reply(r.Value), nil
 	case "witness":
 		return r.List(), nil
+	case "delete":
+		return entity.Decision{Event: &entity.Event{Name: entity.DeletedEvent}, Result: ""}, nil
 	}
 	return entity.Emit("set", a, a.Value)
 }
 
 func (r *register) Apply(e entity.Event) {
-	r.Value = decode(e).Value
+	r.Value = ""
+	if e.Name != entity.DeletedEvent {
+		r.Value = decode(e).Value
+	}
 	r.Record(e.Op)
 }
 

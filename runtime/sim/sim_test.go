@@ -61,6 +61,7 @@ func TestPlanted(t *testing.T) {
 		{"lease-not-checked", false, 100}, {"lease-not-checked", true, 400},
 		{"concurrent-commands", false, 20}, {"concurrent-commands", true, 20},
 		{"rejected-state-kept", false, 100}, {"rejected-state-kept", true, 100},
+		{"deleted-resurrected", false, 60}, {"deleted-resurrected", true, 60},
 		{"double-activation", false, 20}, {"double-activation", true, 20},
 		{"tail-dropped", false, 20}, {"tail-dropped", true, 20},
 		{"dedupe-lost", false, 60}, {"dedupe-lost", true, 60},
