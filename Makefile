@@ -11,7 +11,7 @@ SCENARIO ?= scenarios/quickstart.yaml
 # Each campaign has a number of its own.
 faults:  N ?= 50
 survive: N ?= 20
-faults survive: PARALLEL ?= 2
+catch faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
 N        ?= 10
@@ -51,7 +51,7 @@ e2e-kubernetes: build ## chaos/mesh against a real Kubernetes API server, built 
 	go test -count=1 -timeout 30m -tags e2e_kubernetes ./chaos/mesh
 
 catch: build ## every planted bug N times (10), with the bug and without it
-	go run ./scripts/catch -n $(N) $(BUGS)
+	go run ./scripts/catch -n $(N) -parallel $(PARALLEL) $(ARGS) $(BUGS)
 
 faults: build ## every fault N times (50): evidence, delays, what is left; FAULTS=KIND/ACTION for one
 	go run ./scripts/faults -n $(N) -parallel $(PARALLEL) -only "$(FAULTS)" $(ARGS)

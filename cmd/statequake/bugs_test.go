@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -55,6 +56,9 @@ func TestBugsDoc(t *testing.T) {
 	}
 }
 
+// thread is an issue or a pull request, as GitHub abbreviates it.
+var thread = regexp.MustCompile(`\b([\w-]+/[\w.-]+)#(\d+)\b`)
+
 // describeBugs is a table of the bugs, then a section for each.
 func describeBugs(t *testing.T) string {
 	var table, sections strings.Builder
@@ -75,6 +79,7 @@ func describeBugs(t *testing.T) string {
 			t.Errorf("scenarios/%s.yaml: its comment is %d paragraphs; want the claim, the bug, and after \"Seen in:\" where it was seen", info.Name, len(paragraphs))
 			continue
 		}
+		paragraphs[2] = thread.ReplaceAllString(paragraphs[2], "[$0](https://github.com/$1/issues/$2)")
 		fmt.Fprintf(&sections, "\n## %s\n\n%s\n\nFound as *%s* (`statequake run %s`).\n", name, strings.Join(paragraphs, "\n\n"), reveals, info.Name)
 	}
 	return table.String() + sections.String()
