@@ -27,7 +27,16 @@ type Bugs struct {
 	WindowExceeded   bool // acknowledges from memory, however old the oldest record that is not durable
 
 	// Of entities, timers and ownership.
-	WallClockTimers bool // timers follow the wall clock wherever it jumps
+	WallClockTimers      bool // timers follow the wall clock wherever it jumps
+	DoubleActivation     bool // half of the callers of an entity find another activation of it
+	ConcurrentCommands   bool // commands decide on a state without those that are under way
+	RejectedStateKept    bool // what a rejected command had emitted is applied in memory
+	TimerLost            bool // a shard begins without the timers of its journal and checkpoints
+	TimerFiredTwice      bool // a timer of an entity fires again a little later, and nobody notices
+	TransferHalfApplied  bool // no timer takes an action up again
+	FailedCommandApplied bool // what waits long for its write is refused, and written nevertheless
+	StaleForward         bool // a node answers reads for what has moved from its memory
+	DeletedResurrected   bool // the journal does not have that an entity was deleted
 }
 
 // Plant is one bug that can be planted alone.
@@ -56,7 +65,16 @@ var Planted = map[string]Plant{
 	"shutdown-loss":       {Bugs{ShutdownLoss: true}, "a graceful shutdown answers what it holds and skips the last flush"},
 	"window-exceeded":     {Bugs{WindowExceeded: true}, "acknowledges from memory beyond the window"},
 
-	"wall-clock-timers": {Bugs{WallClockTimers: true}, "timers follow the wall clock wherever it jumps"},
+	"wall-clock-timers":      {Bugs{WallClockTimers: true}, "timers follow the wall clock wherever it jumps"},
+	"double-activation":      {Bugs{DoubleActivation: true}, "has two activations of one entity at once"},
+	"concurrent-commands":    {Bugs{ConcurrentCommands: true}, "lets commands of one entity decide at the same time"},
+	"rejected-state-kept":    {Bugs{RejectedStateKept: true}, "keeps in memory what a rejected command had changed"},
+	"timer-lost":             {Bugs{TimerLost: true}, "forgets timers when a node fails"},
+	"timer-fired-twice":      {Bugs{TimerFiredTwice: true}, "lets a timer fire again"},
+	"transfer-half-applied":  {Bugs{TransferHalfApplied: true}, "completes no transfer whose node has died"},
+	"failed-command-applied": {Bugs{FailedCommandApplied: true}, "applies commands that it has answered with a failure"},
+	"stale-forward":          {Bugs{StaleForward: true}, "answers reads for entities that have moved, instead of forwarding them"},
+	"deleted-resurrected":    {Bugs{DeletedResurrected: true}, "brings deleted entities back when a node fails"},
 }
 
 // BatchDroppedEvery is which flushes of a node leave a group out while

@@ -108,6 +108,7 @@ type Shard struct {
 
 	runs      int64         // handed out
 	confirmed time.Duration // start of the last confirmation of the epoch
+	parallel  []decided     // of a planted bug
 	closed    bool          // takes no more commands
 	moved     bool          // the epoch is over
 	out       Output
@@ -135,7 +136,8 @@ type live struct {
 	inRecent bool
 	wanted   bool // loaded to be encoded: must not leave before that
 
-	reset int64 // a planted bug's: version at which versions begin
+	other *activation // a planted bug's
+	reset int64       // a planted bug's: version at which versions begin
 }
 
 type heldReply struct {
@@ -167,7 +169,9 @@ func New(cfg Config, epoch int64, head Head, tail []Group, confirmed time.Durati
 			if r.Op != "" {
 				s.tail[r.ID] = append(s.tail[r.ID], r)
 			}
-			s.keep(r)
+			if !s.cfg.Bugs.TimerLost {
+				s.keep(r)
+			}
 		}
 		s.nextSeq = g.Seq + 1
 	}
@@ -190,6 +194,10 @@ func (s *Shard) Submit(now time.Duration, c Command) Output {
 func (s *Shard) submit(now time.Duration, c Command) {
 	if s.moved || s.closed {
 		s.answer(now, c, Reply{Err: ErrMoved})
+		return
+	}
+	if s.cfg.Bugs.StaleForward && !s.leased(now) {
+		s.answer(now, c, Reply{Err: ErrLease}) // so that Remembered knows of durable records alone
 		return
 	}
 	e, ok := s.entities[c.ID]
@@ -299,7 +307,10 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 	if s.stale(c) {
 		return // cancelled or replaced before it could take effect
 	}
-	if a, done := e.answers.find(c.Op); done && !s.cfg.Bugs.DoubleApply {
+	if s.cfg.Bugs.DoubleActivation {
+		e.activate(c.Op)
+	}
+	if a, done := e.answers.find(c.Op); done && !s.cfg.Bugs.DoubleApply && !s.again(c) {
 		s.reply(now, e.pos, c, Reply{Result: a.Result, Version: a.Version, Digest: a.Digest})
 		return
 	}
@@ -312,6 +323,10 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 		return
 	}
 	d, err := handle(e.state, command)
+	if s.cfg.Bugs.ConcurrentCommands && err == nil && !d.Read {
+		s.parallel = append(s.parallel, decided{now, e, c, d})
+		return
+	}
 	s.decide(now, e, &c, d, err)
 }
 
@@ -342,6 +357,9 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 		return
 	}
 	if d.Reject != "" {
+		if d.Event != nil && s.cfg.Bugs.RejectedStateKept {
+			e.keepRejected(c.Op, *d.Event)
+		}
 		d.Event, d.Timers, d.Result = nil, nil, map[string]string{"rejected": d.Reject}
 	}
 	result, err := encodeResult(d.Result)
@@ -381,6 +399,9 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 		event := *d.Event
 		event.Op = c.Op
 		err = e.apply(event, r.bytes())
+		if s.cfg.Bugs.DeletedResurrected && event.Name == entity.DeletedEvent {
+			r.Event = nil
+		}
 	}
 	if err != nil {
 		s.answer(now, *c, Reply{Err: err})
@@ -481,7 +502,11 @@ func (s *Shard) Confirmed(start time.Duration) {
 // returns false if there is nothing to flush or a flush is under way: groups
 // become durable one after the other.
 func (s *Shard) Gather() (Group, bool) {
-	if s.moved || s.flushing != nil || len(s.gathering) == 0 && len(s.split.half) == 0 {
+	if s.moved || s.flushing != nil {
+		return Group{}, false
+	}
+	s.together()
+	if len(s.gathering) == 0 && len(s.split.half) == 0 {
 		return Group{}, false
 	}
 	n, size := 0, 0
@@ -523,7 +548,7 @@ func (s *Shard) Durable() Output {
 
 // Pending tells whether records are not durable yet.
 func (s *Shard) Pending() bool {
-	return s.flushing != nil || len(s.gathering) > 0 || len(s.split.half) > 0
+	return s.flushing != nil || len(s.gathering) > 0 || len(s.split.half) > 0 || len(s.parallel) > 0
 }
 
 // Close takes no more commands: they are answered with ErrMoved. What was
@@ -547,8 +572,11 @@ func (s *Shard) Depose() Output {
 	for _, h := range s.held {
 		s.out.Replies = append(s.out.Replies, Reply{Ticket: h.reply.Ticket, Err: ErrMoved})
 	}
+	for _, d := range s.parallel {
+		s.answer(d.at, d.command, Reply{Err: ErrMoved})
+	}
 	s.giveBackWaiting()
-	s.held, s.flushing, s.gathering = nil, nil, nil
+	s.held, s.flushing, s.gathering, s.parallel = nil, nil, nil, nil
 	return s.take()
 }
 

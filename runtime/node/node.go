@@ -109,6 +109,8 @@ type shard struct {
 	idle      *sync.Cond  // signalled when a flush has ended
 	asks      []ask       // to be stored
 
+	past *core.Shard // what a planted bug answers from; else nil
+
 	storing sync.Mutex // taken before mu: checkpoints are stored in the order in which they were taken
 }
 
