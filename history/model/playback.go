@@ -41,11 +41,11 @@ func (p *playback) Apply(op string, args json.RawMessage, _ string) (json.RawMes
 		p.position, p.device = position.number, append(p.device[:0], device.text...)
 		return p.state(), true, nil
 	case "delete":
-		if err := decode(args, &none{}); err != nil {
+		if err := noArgs(args); err != nil {
 			return nil, false, fmt.Errorf("playback delete: %w", err)
 		}
 		last := p.state()
-		*p = playback{}
+		p.position, p.device = 0, p.device[:0]
 		return last, true, nil
 	case "get":
 		if err := noArgs(args); err != nil {
