@@ -104,9 +104,12 @@ type search struct {
 	removable func(*history.Op) bool // nil: every one that the violation does not name
 }
 
+// judged is a kind of violation that a check finds.
+type judged struct{ check, kind string }
+
 // judge reports whether the check finds the violation in ops, and how many of
-// each kind all checks find. It is false if there is no budget for it.
-func (s *search) judge(ops []history.Op) (map[string]int, bool) {
+// each kind every check finds. It is false if there is no budget for it.
+func (s *search) judge(ops []history.Op) (map[judged]int, bool) {
 	cost := Budget(len(ops) + judging)
 	for i := range ops {
 		if ops[i].Name == witnessOp {
@@ -122,10 +125,10 @@ func (s *search) judge(ops []history.Op) (map[string]int, bool) {
 	}
 	*s.budget -= cost
 	found := false
-	counts := map[string]int{}
+	counts := map[judged]int{}
 	for _, r := range check.Run(s.run(ops), s.opt) {
 		for kind, n := range r.Kinds {
-			counts[kind] += n
+			counts[judged{r.Name, kind}] += n
 		}
 		found = found || r.Name == s.name && slices.ContainsFunc(r.Violations, s.same)
 	}
@@ -148,7 +151,7 @@ func (s *search) run(ops []history.Op) *history.Run {
 
 // reduce removes operations from ops, in which counts was found, as long as
 // the violation stays.
-func (s *search) reduce(ops []history.Op, counts map[string]int) (Excerpt, bool) {
+func (s *search) reduce(ops []history.Op, counts map[judged]int) (Excerpt, bool) {
 	for size := max(len(ops)/2, 1); ; size = max(size/2, 1) {
 		removed := false
 		// What came last is removed first: reads before the writes that they saw.
@@ -178,7 +181,7 @@ func (s *search) reduce(ops []history.Op, counts map[string]int) (Excerpt, bool)
 }
 
 // more reports whether of some kind there is more in a than in b.
-func more(a, b map[string]int) bool {
+func more(a, b map[judged]int) bool {
 	for kind, n := range a {
 		if n > b[kind] {
 			return true
@@ -187,7 +190,7 @@ func more(a, b map[string]int) bool {
 	return false
 }
 
-func total(counts map[string]int) int {
+func total(counts map[judged]int) int {
 	n := 0
 	for c := range maps.Values(counts) {
 		n += c

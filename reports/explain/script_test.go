@@ -121,6 +121,14 @@ func scripts() map[string]*script {
 		say(12_000, 12_004, "n1", c, "get", "l2000", `{}`, `{"value":40}`, ids...).with(func(op *history.Op) { op.Epoch = 2 }).
 		audit(30_990, 31_000, "n1", c, "a0", ids...).with(func(op *history.Op) { op.Epoch = 2 })
 
+	// What a node acknowledges while it shuts down, and never flushes: as
+	// dotnet/orleans#9655 has it of grains that write behind.
+	s = tell("lost-shutdown", check.Lost, "witness", durable, 2)
+	ids = s.adds(c, 40)
+	s.say(4386, 4654, "n1", c, "add", "l518", `{"n":1}`, `{"value":41}`, add(ids, "l518")...).kill(6200, "n1").
+		audit(8389, 8396, "n2", c, "a0", ids...).with(func(op *history.Op) { op.Epoch = 2 })
+	s.faults[0].At = 4651 * ms // SIGTERM; it was gone after its last flush
+
 	// A legal loss under ack: memory would be younger than the window.
 	s = tell("lost-memory", check.Lost, "witness", check.Options{Ack: check.Memory, Window: 200 * ms, Witness: true}, 3)
 	ids = s.adds(c, 40)

@@ -202,14 +202,19 @@ func (t *teller) tell(op *history.Op) string {
 	verb, result := "was answered", " with "+cut(cmp.Or(string(op.Result), "nothing"))
 	if mayWrite(op) && !rejected(op.Result) {
 		verb = "was acknowledged"
-		if t.v.Kind != check.WrongResult && t.v.Kind != check.NotLinearizable {
-			result = ""
+		if t.byWitness() && t.v.Kind != check.WrongResult {
+			result = "" // versions and ids say more
 		}
 	}
 	if node := cmp.Or(op.Node, op.Via); node != "" {
 		verb += " by " + cut(node)
 	}
 	return what + ", " + verb + result + state(op) + t.timers(op)
+}
+
+// byWitness reports whether a witness is told of.
+func (t *teller) byWitness() bool {
+	return slices.ContainsFunc(t.ops, func(op *history.Op) bool { return op.Name == witnessOp })
 }
 
 // state says which state an answer told.
@@ -341,36 +346,67 @@ func takenBack(op *history.Op, ids []string) bool {
 	return digest != op.Digest
 }
 
-// hits returns the injections, in time order, that hit a node of a client's
-// operation between the sending of the first and the last operation, or any node
-// if none is known.
+// atOnce is how soon after its request a fault is injected if it is told of as
+// one event.
+const atOnce = 100 * time.Millisecond
+
+// hits returns the events, in time order, of the faults that hit a node of a
+// client's operation, or any node if none is known, between the sending of the
+// first and the last operation: the injection, and the request if the fault
+// took its time. Of a fault that had begun before that and ended later it is the
+// injection.
 func (t *teller) hits(faults []history.Fault) []*history.Fault {
 	nodes := map[string]bool{}
 	from, to := time.Duration(-1), time.Duration(0)
 	for _, op := range t.ops {
+		to = max(to, at(op))
 		if op.Phase == history.Audit {
 			continue
 		}
 		if node := cmp.Or(op.Node, op.Via); node != "" && op.Outcome != history.Unsent {
 			nodes[node] = true
 		}
-		if from < 0 || at(op) < from {
-			from = min(at(op), op.Sent)
+		if from < 0 || started(op) < from {
+			from = started(op)
 		}
 	}
-	for _, op := range t.ops {
-		to = max(to, at(op))
+	injected, recovered := map[string]time.Duration{}, map[string]time.Duration{}
+	for i := range faults {
+		switch f := &faults[i]; f.Event {
+		case history.Injected:
+			injected[f.Name] = f.At
+		case history.Recovered:
+			recovered[f.Name] = f.At
+		}
 	}
 	var hits []*history.Fault
 	for i := range faults {
 		f := &faults[i]
-		if f.Event == history.Injected && f.At >= from && f.At <= to &&
-			(len(nodes) == 0 || slices.ContainsFunc(f.Targets, func(node string) bool { return nodes[node] })) {
-			hits = append(hits, f)
+		if f.At > to || len(nodes) > 0 && !slices.ContainsFunc(f.Targets, func(node string) bool { return nodes[node] }) {
+			continue
+		}
+		in, done := injected[f.Name]
+		switch f.Event {
+		case history.Injected:
+			if f.At >= from || recovered[f.Name] >= from {
+				hits = append(hits, f)
+			}
+		case history.Requested:
+			if (f.At >= from || done && in >= from) && (!done || in > f.At+atOnce) {
+				hits = append(hits, f)
+			}
 		}
 	}
 	slices.SortStableFunc(hits, func(a, b *history.Fault) int { return cmp.Compare(a.At, b.At) })
 	return hits[:min(len(hits), toldFaults)]
+}
+
+// started is when op was sent, or was due if it never was.
+func started(op *history.Op) time.Duration {
+	if op.Outcome == history.Unsent {
+		return op.Scheduled
+	}
+	return op.Sent
 }
 
 // verbs say what faults do to their targets.
@@ -381,9 +417,13 @@ var verbs = map[string]string{
 
 func faultText(f *history.Fault) string { return happened(f) + " (fault " + cut(f.Name) + ")" }
 
-// happened says what a fault did.
+// happened says what an event of a fault is: that it was asked for, or what it
+// did.
 func happened(f *history.Fault) string {
 	what := cmp.Or(f.Action, f.Kind)
+	if f.Event == history.Requested {
+		return cut(what) + " of " + cut(strings.Join(f.Targets[:min(len(f.Targets), 5)], ", ")) + " began"
+	}
 	targets := f.Targets[:min(len(f.Targets), 5)]
 	node := cut(strings.Join(targets, ", "))
 	verb, known := verbs[what]
@@ -398,9 +438,10 @@ func happened(f *history.Fault) string {
 	return cut(what) + " hit " + node
 }
 
-// blame says how the first hit on the suspect's node stands to the suspect.
+// blame says how the first hit on the suspect's node, after its sending, stands
+// to the suspect.
 func (t *teller) blame(hits []*history.Fault) []string {
-	if len(hits) == 0 || len(t.suspects) != 1 {
+	if len(t.suspects) != 1 {
 		return nil
 	}
 	op := t.suspects[0]
@@ -409,15 +450,24 @@ func (t *teller) blame(hits []*history.Fault) []string {
 		return nil
 	}
 	f := hits[i]
-	verb, ok := verbs[cmp.Or(f.Action, f.Kind)]
-	if !ok {
-		verb = "was hit by " + cut(cmp.Or(f.Action, f.Kind))
+	for _, later := range hits[i+1:] {
+		if f.At >= op.Returned && later.Name == f.Name && later.Event == history.Injected {
+			f = later // which is what took the answered operation
+		}
+	}
+	what := cmp.Or(f.Action, f.Kind)
+	said := cut(op.Node) + ", which executed it, " + cmp.Or(verbs[what], "was hit by "+cut(what))
+	if f.Event == history.Requested {
+		said = cut(what) + " of " + cut(op.Node) + ", which executed it, began"
 	}
 	when := seconds(f.At-op.Returned) + " after its answer was read"
-	if f.At < op.Returned {
-		when = "before its answer was read"
+	switch {
+	case op.Outcome != history.OK:
+		when = seconds(f.At-op.Sent) + " after it was sent"
+	case f.At < op.Returned:
+		when = seconds(op.Returned-f.At) + " before its answer was read"
 	}
-	return []string{fmt.Sprintf("%s, which executed it, %s %s.", cut(op.Node), verb, when)}
+	return []string{said + " " + when + "."}
 }
 
 // rules say what is wrong where the events show it; of other kinds the
@@ -436,7 +486,7 @@ var rules = map[string]string{
 
 func (t *teller) conclude() string {
 	rule, ok := rules[t.v.Kind]
-	if t.v.Kind == check.Phantom && !slices.ContainsFunc(t.ops, func(op *history.Op) bool { return op.Name == witnessOp }) {
+	if t.v.Kind == check.Phantom && !t.byWitness() {
 		ok = false // a read of a value that nobody wrote
 	}
 	if ok {
