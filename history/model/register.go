@@ -44,4 +44,7 @@ func (r *register) Apply(op string, args json.RawMessage, _ string) (json.RawMes
 
 func (r *register) Clone() State { return &register{slices.Clone(r.state)} }
 
-func (r *register) Fingerprint() string { return string(r.state) }
+// Fingerprint is the value as JSON: null differs from the string "null".
+func (r *register) Fingerprint() string {
+	return string(r.state[len(`{"value":`) : len(r.state)-len(`}`)])
+}

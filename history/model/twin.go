@@ -26,7 +26,7 @@ func (t *twin) Apply(op string, args json.RawMessage, _ string) (json.RawMessage
 		if err := noArgs(args); err != nil {
 			return nil, false, fmt.Errorf("twin get: %w", err)
 		}
-		return t.out.object().number("seq", t.seq).number("value", t.value).end(), false, nil
+		return t.state(), false, nil
 	}
 	return nil, false, fmt.Errorf("twin: unknown operation %q; have report, get", op)
 }
@@ -57,6 +57,10 @@ func (t *twin) report(args json.RawMessage) (json.RawMessage, bool, error) {
 	return t.out.object().number("seq", t.seq).end(), true, nil
 }
 
+func (t *twin) state() json.RawMessage {
+	return t.out.object().number("seq", t.seq).number("value", t.value).end()
+}
+
 func (t *twin) Clone() State { return &twin{seq: t.seq, value: t.value} }
 
-func (t *twin) Fingerprint() string { return fmt.Sprint(t.seq, t.value) }
+func (t *twin) Fingerprint() string { return string(t.Clone().(*twin).state()) }
