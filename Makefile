@@ -14,13 +14,14 @@ survive: N ?= 20
 faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
+recovery: N ?= 5
 N        ?= 10
 HISTORIES ?= 1000000
 FUZZTIME ?= 30s
 BENCH    ?= .
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs differential sim bench throughput fuzz fmt vet lint imports vuln
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs differential recovery sim bench throughput fuzz fmt vet lint imports vuln
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +70,9 @@ proofs: ## N losses of power (50) under small programs, N one-way partitions bet
 
 differential: ## every fast checker against a search on HISTORIES random small histories (1000000)
 	STATEQUAKE_HISTORIES=$(HISTORIES) go test -count=1 -timeout 120m -v -run '^(TestRegister|TestCounter|TestSet|TestBank|TestWitnessAgainstPorcupine)$$' ./reports/check/differential ./reports/check
+
+recovery: build ## outages as measured against a scripted server's own log, N runs (5) of each of six scripts
+	STATEQUAKE_TIMES=$(N) go test -count=1 -timeout 60m -tags e2e -v -run '^TestRecoveryLive$$' ./cmd/statequake
 
 sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 	go run ./runtime/sim/cmd -seeds $(SEEDS)

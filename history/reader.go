@@ -21,29 +21,38 @@ type Run struct {
 	Faults  []Fault
 	Samples []Sample
 	Footer  *Footer // nil if the history is torn: operations may be missing at its end
-	Skipped int     // unreadable last lines, at most one per file
+	Skipped int     // unreadable ends, at most one per file
 }
 
-// LoadRun reads the run directory dir. An unreadable last line of a file, as an
-// interrupted recording leaves it, is skipped and counted; a bad line elsewhere
-// is an error `FILE:LINE: problem`. history.jsonl must exist, faults.jsonl and
-// samples.jsonl need not.
+// LoadRun reads the run directory dir as ReadRun does and keeps its operations.
 func LoadRun(dir string) (*Run, error) {
-	run := &Run{Dir: dir}
-	path := filepath.Join(dir, historyFile)
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("load run: %w", err)
+	var ops []Op
+	if info, err := os.Stat(filepath.Join(dir, historyFile)); err == nil {
+		ops = make([]Op, 0, info.Size()/300) // a usual line is a little longer
 	}
-	defer file.Close()
-	if info, err := file.Stat(); err == nil {
-		run.Ops = make([]Op, 0, info.Size()/300) // a usual line is a little longer
-	}
-	run.Footer, run.Skipped, err = ReadOps(file, path, func(o *Op) error {
-		run.Ops = append(run.Ops, *o)
+	run, err := ReadRun(dir, func(o *Op) error {
+		ops = append(ops, *o)
 		return nil
 	})
 	if err != nil {
+		return nil, err
+	}
+	run.Ops = ops
+	return run, nil
+}
+
+// ReadRun reads the run directory dir. It calls fn with every operation, as
+// ReadOps does, instead of keeping it: Ops of the Run that it returns is nil.
+//
+// An unreadable last line of a file, as an interrupted recording leaves it, is
+// skipped and counted, and so is what a history.jsonl.zst lacks at its end; a
+// bad line elsewhere is an error `FILE:LINE: problem`. One of history.jsonl and
+// history.jsonl.zst must exist, faults.jsonl and samples.jsonl need not. An
+// error of fn is returned as it is.
+func ReadRun(dir string, fn func(*Op) error) (*Run, error) {
+	run := &Run{Dir: dir}
+	var err error
+	if run.Footer, run.Skipped, err = readHistory(dir, fn); err != nil {
 		return nil, err
 	}
 	var skipped int
@@ -56,6 +65,28 @@ func LoadRun(dir string) (*Run, error) {
 	}
 	run.Skipped += skipped
 	return run, nil
+}
+
+// readHistory reads the operations of a run directory.
+func readHistory(dir string, fn func(*Op) error) (footer *Footer, skipped int, err error) {
+	path := filepath.Join(dir, historyFile)
+	file, err := os.Open(path)
+	packed, packedErr := os.Open(path + compressedSuffix)
+	switch {
+	case err == nil && packedErr == nil:
+		file.Close()
+		packed.Close()
+		return nil, 0, fmt.Errorf("load run: %s: there is %s%s, too\nhint: remove the one that is not the record of this run", path, historyFile, compressedSuffix)
+	case packedErr == nil:
+		defer packed.Close()
+		return readCompressed(packed, path+compressedSuffix, fn)
+	case err == nil:
+		defer file.Close()
+		return ReadOps(file, path, fn)
+	case !errors.Is(packedErr, fs.ErrNotExist):
+		err = packedErr
+	}
+	return nil, 0, fmt.Errorf("load run: %w", err)
 }
 
 // loadLines reads a file with one JSON object per line; no file is an empty one.
@@ -82,15 +113,75 @@ func loadLines[T any](path string, check func(*T) error) (records []T, skipped i
 	return records, skipped, err
 }
 
+// batchSize is how many operations are decoded before they are handed over.
+const batchSize = 256
+
 // ReadOps reads a history.jsonl and calls fn with every operation in the order
-// of the file. The Op is reused between the calls, but a copy of it shares no
-// memory with later ones and may be kept. name is the file's name for errors.
+// of the file, while another goroutine decodes those that follow. The Op is
+// reused between the calls, but a copy of it shares no memory with later ones
+// and may be kept. Args and Result lie in blocks of 16 KiB: who keeps few
+// operations of many should clone them. name is the file's name for errors.
 //
 // The footer is nil if the history has none. skipped is 1 if the last line was
 // unreadable, otherwise 0. ReadOps returns an error for any other bad line, for
 // a footer whose counts are not those of the lines, for another version, and
-// the error of fn as it is.
+// the error of fn as it is. What stands before a bad line has been handed to fn.
+// r is not read any more when ReadOps has returned.
 func ReadOps(r io.Reader, name string, fn func(*Op) error) (footer *Footer, skipped int, err error) {
+	full, empty := make(chan []Op, 2), make(chan []Op, 4)
+	stop := make(chan struct{})
+	var end struct { // what the decoding ended with, once full is closed
+		footer  *Footer
+		skipped int
+		err     error
+	}
+	go func() {
+		defer close(full)
+		batch := make([]Op, 0, batchSize)
+		hand := func() error {
+			select {
+			case full <- batch:
+			case <-stop:
+				return errStopped
+			}
+			select {
+			case batch = <-empty:
+			default:
+				batch = make([]Op, 0, batchSize)
+			}
+			return nil
+		}
+		end.footer, end.skipped, end.err = decodeOps(r, name, func(o *Op) error {
+			if batch = append(batch, *o); len(batch) < batchSize {
+				return nil
+			}
+			return hand()
+		})
+		_ = hand() // if nobody wants it any more, nobody looks at the error either
+	}()
+	defer func() {
+		close(stop)
+		for range full { // until the goroutine has ended
+		}
+	}()
+	for batch := range full {
+		for i := range batch {
+			if err := fn(&batch[i]); err != nil {
+				return nil, 0, err
+			}
+		}
+		select {
+		case empty <- batch[:0]:
+		default:
+		}
+	}
+	return end.footer, end.skipped, end.err
+}
+
+var errStopped = errors.New("nobody reads any more")
+
+// decodeOps is ReadOps in one goroutine.
+func decodeOps(r io.Reader, name string, fn func(*Op) error) (footer *Footer, skipped int, err error) {
 	var (
 		s      scanner
 		o      Op

@@ -66,7 +66,7 @@ type stream struct {
 }
 
 // Create opens history.jsonl, faults.jsonl and samples.jsonl in dir, which must
-// exist and hold none of them. The Writer must be closed with Close or Abort.
+// exist and hold none of them, nor a history.jsonl.zst. The Writer must be closed with Close or Abort.
 func Create(dir string) (*Writer, error) {
 	w := &Writer{
 		counts: make(map[Phase]Counts),
@@ -74,6 +74,9 @@ func Create(dir string) (*Writer, error) {
 		stop:   make(chan struct{}),
 		done:   make(chan struct{}),
 		failed: make(chan struct{}),
+	}
+	if packed := filepath.Join(dir, historyFile+compressedSuffix); exists(packed) {
+		return nil, fmt.Errorf("open %s: %w: a run is recorded there already\nhint: choose a new directory", packed, os.ErrExist)
 	}
 	var opened []*stream
 	for _, f := range []struct {
@@ -98,6 +101,11 @@ func Create(dir string) (*Writer, error) {
 	}
 	go w.flusher()
 	return w, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 var lineBuffers = sync.Pool{New: func() any { return new([]byte) }}

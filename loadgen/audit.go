@@ -23,7 +23,8 @@ type AuditConfig struct {
 	MaxBody     int           // bytes of an answer's body, 0 means 8 MiB
 	Tag         string
 	Now         func() time.Duration // run clock: monotonic, concurrent-safe
-	Record      func(*history.Op)    // as in Config; N is the index of the key
+	Record      func(*history.Op)    // as in Config; N is First and the index of the key
+	First       int64                // number of the first operation, so that the ids of several audits differ
 }
 
 // Audit sends the read Op to every key, each again (under the same op id,
@@ -76,11 +77,11 @@ func Audit(ctx context.Context, c AuditConfig) error {
 				s.pending.Add(1)
 				s.send(ctx, &flight{
 					op: history.Op{
-						ID: opID(c.Tag, history.Audit, n), N: n, Phase: history.Audit,
+						ID: opID(c.Tag, history.Audit, c.First+n), N: c.First + n, Phase: history.Audit,
 						Entity: c.Keys[n].Entity, Key: c.Keys[n].Key, Name: c.Op,
 						Scheduled: c.Now(), Version: -1,
 					},
-					route:    int(n % int64(len(c.Endpoints))),
+					route:    int((c.First + n) % int64(len(c.Endpoints))),
 					expires:  math.MaxInt64,
 					deadline: deadline,
 					legs:     1,

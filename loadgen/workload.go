@@ -21,6 +21,12 @@ const (
 	maxKeys          = 1_000_000
 )
 
+// Bounds of WorkloadConfig.Retire.
+const (
+	MinRetire = 8 // of any workload, more than one operation makes
+	MaxRetire = generationWrites
+)
+
 // EntityKey addresses one entity.
 type EntityKey struct{ Entity, Key string }
 
@@ -31,6 +37,10 @@ type WorkloadConfig struct {
 	Zipf float64        // exponent of the popularity of keys, 0 for uniform; key 1 is the most popular
 	Mix  map[string]int // weights of the operations by name; nil for the workload's own mix
 	Seed int64
+
+	// Retire is how many writes a key takes at most before its next generation
+	// opens, MinRetire to MaxRetire; 0 is MaxRetire.
+	Retire int
 }
 
 // command is one kind of operation of a workload.
@@ -158,6 +168,7 @@ type Workload struct {
 	entity   string // of the keys
 	prefix   string // of keys: "cart-" of "cart-17.2"
 	most     int32  // writes that one operation makes to one key
+	retire   int32  // writes to one key at most
 	commands []command
 	bounds   []int64 // running sums of the weights of commands
 	zipf     *zipf
@@ -169,6 +180,13 @@ type Workload struct {
 	mu      sync.Mutex
 	bases   []base // by rank - 1
 	touched []EntityKey
+	retired []Retired
+}
+
+// Retired is a key that no further operation touches.
+type Retired struct {
+	EntityKey
+	Ops int64 // that touched it
 }
 
 // base is a key without its generation.
@@ -176,6 +194,7 @@ type base struct {
 	key        string // live generation, "" before its first use
 	generation int32  // generations before the live one
 	writes     int32  // generated for the live generation, at most
+	ops        int64  // generated for the live generation
 }
 
 // NewWorkload returns the named workload. The error names the field at fault
@@ -191,11 +210,14 @@ func NewWorkload(c WorkloadConfig) (*Workload, error) {
 	if c.Keys < s.minKeys {
 		return nil, fmt.Errorf("workload %s: keys: %d is less than %d", c.Name, c.Keys, s.minKeys)
 	}
+	if c.Retire != 0 && (c.Retire < MinRetire || c.Retire > MaxRetire) {
+		return nil, fmt.Errorf("workload %s: retire: %d is outside %d to %d", c.Name, c.Retire, MinRetire, MaxRetire)
+	}
 	if !(c.Zipf >= 0 && c.Zipf <= math.MaxFloat64) {
 		return nil, fmt.Errorf("workload %s: zipf: exponent %v is not a number from 0 up", c.Name, c.Zipf)
 	}
 	w := &Workload{
-		entity: s.entity, prefix: s.entity + "-", commands: s.commands,
+		entity: s.entity, prefix: s.entity + "-", commands: s.commands, retire: int32(cmp.Or(c.Retire, MaxRetire)),
 		zipf: newZipf(c.Keys, c.Zipf), seed: c.Seed, bases: make([]base, c.Keys),
 	}
 	w.rand = rand.New(&w.source)
@@ -298,7 +320,9 @@ func (w *Workload) use(rank, writes int) string {
 	}
 	key := b.key
 	b.writes += int32(writes)
-	if writes > 0 && b.writes+w.most > generationWrites {
+	b.ops++
+	if writes > 0 && b.writes+w.most > w.retire {
+		w.retired = append(w.retired, Retired{EntityKey{w.entity, key}, b.ops})
 		*b = base{generation: b.generation + 1}
 	}
 	return key
@@ -326,6 +350,16 @@ func (w *Workload) Touched() []EntityKey {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.touched)
+}
+
+// TakeRetired returns the keys that were retired since it was last called, in
+// that order. Safe for concurrent use.
+func (w *Workload) TakeRetired() []Retired {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	taken := w.retired
+	w.retired = nil
+	return taken
 }
 
 // mix is one step of SplitMix64 (Steele, Lea and Flood, "Fast splittable

@@ -356,3 +356,44 @@ func TestTwinAcceptsReportsInOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestRetired: a key is told of once, with all operations that touch it, after
+// as many writes as were asked for.
+func TestRetired(t *testing.T) {
+	for _, name := range WorkloadNames() {
+		w := newTestWorkload(t, WorkloadConfig{Name: name, Keys: 20, Zipf: 0.99, Seed: 3, Retire: MinRetire})
+		entity, _ := Operations(name)
+		ops := map[EntityKey]int64{}
+		retired := map[EntityKey]int64{}
+		for range 2000 {
+			op := w.Next()
+			key := EntityKey{op.Entity, op.Key}
+			if _, gone := retired[key]; gone {
+				t.Fatalf("%s: %s is touched again", name, op.Key)
+			}
+			ops[key]++
+			for _, r := range w.TakeRetired() {
+				if _, twice := retired[r.EntityKey]; twice || r.Entity != entity {
+					t.Fatalf("%s: retired twice, or a stranger: %+v", name, r)
+				}
+				retired[r.EntityKey] = r.Ops
+			}
+		}
+		if len(retired) < 50 {
+			t.Errorf("%s: %d keys retired", name, len(retired))
+		}
+		for key, n := range retired {
+			if name != "ledger" && n != ops[key] { // there, others' transfers touch a key too
+				t.Errorf("%s: %s retired after %d operations, but %d were made", name, key.Key, n, ops[key])
+			}
+			if n < MinRetire/2-1 {
+				t.Errorf("%s: %s retired after %d operations", name, key.Key, n)
+			}
+		}
+	}
+	for _, retire := range []int{-1, MinRetire - 1, MaxRetire + 1} {
+		if _, err := NewWorkload(WorkloadConfig{Name: "counter", Keys: 1, Retire: retire}); err == nil || !strings.Contains(err.Error(), "retire: ") {
+			t.Errorf("retire %d: %v", retire, err)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 
 	"statequake/history"
 	"statequake/reports/check"
+	"statequake/reports/explain"
 	"statequake/reports/stats"
 )
 
@@ -49,7 +50,7 @@ var (
 	//go:embed html/uplot-1.6.32.LICENSE
 	uplotLicense string
 
-	pageTemplate = template.Must(template.New("report.html").Parse(pageText))
+	pageTemplate = template.Must(template.New("report.html").Funcs(template.FuncMap{"percent": explain.Percent}).Parse(pageText))
 
 	style  = uplotStyle + "\n" + pageStyle
 	script = "/* uPlot\n\n" + uplotLicense + "*/\n" + uplotScript + "\n" + pageScript
@@ -122,8 +123,12 @@ func (g *grid) row(bad bool, cells ...string) {
 type violationView struct {
 	Open               bool
 	Kind, On, Explains string
+	Drawing            *drawing // nil beyond the first few
+	Story              []string
 	Ops                grid
-	More               int // operations left out
+	More               int    // operations left out
+	Alone, Again       string // of its minimal history: in words, and the command that judges it
+	Folder             string // of that history
 }
 
 // renderHTML is report.html: one file that asks nobody for anything. v comes
@@ -375,8 +380,8 @@ func (v *Verdict) violationViews() (views []violationView, found string) {
 			ops[id] = nil
 		}
 	}
-	for i := range v.run.Ops {
-		op := &v.run.Ops[i]
+	for i := range v.evidence.Ops {
+		op := &v.evidence.Ops[i]
 		if have, wanted := ops[op.ID]; wanted && have == nil {
 			ops[op.ID] = op
 		}
@@ -387,6 +392,7 @@ func (v *Verdict) violationViews() (views []violationView, found string) {
 			Kind: clip(violation.Kind, shortText), On: clip(violation.Entity+"/"+violation.Key, shortText), Explains: clip(violation.Explanation, longText),
 			Ops: grid{Head: []string{"operation", "", "due", "sent", "returned", "outcome", "result", "version", "epoch", "node"}},
 		}
+		view.tell(v, violation, i)
 		var known []*history.Op
 		var lost []string
 		for _, id := range violation.Ops {
@@ -407,6 +413,26 @@ func (v *Verdict) violationViews() (views []violationView, found string) {
 		views = append(views, view)
 	}
 	return views, found
+}
+
+// tell adds the story of the violation, and its drawing if it is one of the
+// first.
+func (view *violationView) tell(v *Verdict, x check.Violation, nth int) {
+	s := v.story(x)
+	if len(s.Events) > 0 {
+		for _, text := range s.Lines() {
+			view.Story = append(view.Story, clip(strings.TrimSpace(text), longText))
+		}
+	}
+	if nth < drawnViolations {
+		view.Drawing = draw(nth, view.On, s, view.Story)
+	}
+	if strings.HasPrefix(s.Conclusion, x.Explanation) && len(view.Story) > 0 {
+		view.Story = view.Story[:len(view.Story)-1] // it stands above
+	}
+	if view.Alone, view.Again = v.again(x, "."); view.Again != "" {
+		view.Folder = excerptsDir + "/" + v.excerptOf(x).name + "/"
+	}
 }
 
 // started is when an operation was sent, or was due if it never was.

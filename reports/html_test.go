@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"statequake/history"
 	"statequake/reports/check"
 	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 // doc is a page as a browser reads it.
@@ -202,7 +204,7 @@ func TestTimelineIsBounded(t *testing.T) {
 		run.Samples = append(run.Samples, history.Sample{At: at, Node: stats.GeneratorNode, PID: 1, RSS: int64(i) << 20})
 	}
 	for _, anchor := range []time.Duration{0, 20_000 * time.Second} {
-		tl := newTimeline(run, stats.Window{From: anchor, To: 50_000 * time.Second}, nil)
+		tl := newTimeline(trace.Of(run), stats.Window{From: anchor, To: 50_000 * time.Second}, nil)
 		ok := 0.0
 		for _, v := range tl.OK {
 			ok += v * tl.Width[0]
@@ -216,6 +218,48 @@ func TestTimelineIsBounded(t *testing.T) {
 		if g := tl.Nodes[maxNodes]; len(g.At) > maxBuckets || g.RSS[len(g.RSS)-1] != 49_999 {
 			t.Errorf("%d points up to %v", len(g.At), g.RSS[len(g.RSS)-1])
 		}
+	}
+}
+
+// A violation is drawn, and the drawing says the same to those who do not see it.
+func TestHTMLDrawing(t *testing.T) {
+	f := newFixture()
+	f.lose(30)
+	v := f.judge(t)
+	page, _ := parsePage(t, v)
+	ids := map[string]string{}
+	for _, n := range page.elements("") {
+		if id := attr(n, "id"); id != "" {
+			if _, twice := ids[id]; twice {
+				t.Errorf("two elements are called %s", id)
+			}
+			ids[id] = text(n)
+		}
+	}
+	drawn := 0
+	for _, n := range page.elements("svg") {
+		if attr(n, "role") != "img" {
+			continue
+		}
+		drawn++
+		words := ""
+		for id := range strings.FieldsSeq(attr(n, "aria-labelledby")) {
+			words += ids[id] + " "
+		}
+		shown := text(doc{n.Parent}.elements("ol")[0])
+		if !strings.HasPrefix(words, "lost on counter/k0.1 ") || !strings.Contains(words, shown) || !strings.Contains(shown, "What was acknowledged is gone.") {
+			t.Errorf("the drawing says %q, the text beside it %q", words, shown)
+		}
+		shapes := map[string]int{}
+		for _, e := range (doc{n}).elements("") {
+			shapes[attr(e, "class")]++
+		}
+		if shapes["bar suspect"] != 1 || shapes["cross"] != 1 || shapes["auditmark"] != 1 || shapes["bar"] != 1 {
+			t.Errorf("the drawing is made of %v", shapes)
+		}
+	}
+	if want := len(v.Checks[1].Violations); drawn != want || want == 0 {
+		t.Errorf("%d violations are drawn, want %d", drawn, want)
 	}
 }
 
@@ -243,6 +287,9 @@ func TestHTMLOfLittle(t *testing.T) {
 	}
 }
 
+// excerptFolder is what the page links to: it lies beside the page.
+var excerptFolder = regexp.MustCompile(`^violations/[a-z-]+-[0-9]+/$`)
+
 // The page asks nobody for anything, and its policy lets nothing else run.
 func TestHTMLIsOffline(t *testing.T) {
 	page, data := parsePage(t, runs(t)["violation"])
@@ -254,7 +301,7 @@ func TestHTMLIsOffline(t *testing.T) {
 		for _, a := range n.Attr {
 			switch {
 			case a.Key == "src" || a.Key == "style" || strings.HasPrefix(a.Key, "on"),
-				a.Key == "href" && !strings.HasPrefix(a.Val, "data:"):
+				a.Key == "href" && !strings.HasPrefix(a.Val, "data:") && !excerptFolder.MatchString(a.Val):
 				t.Errorf("<%s %s=%q>", n.Data, a.Key, a.Val)
 			}
 		}
@@ -323,8 +370,10 @@ func TestHostileHTML(t *testing.T) {
 			v.Expectations = append(v.Expectations, Expectation{Name: said, Limit: said, Measured: &said})
 			v.Latency.ByOp[said] = v.Latency.All
 			quoted, _ := json.Marshal(said)
-			v.run.Ops = append(v.run.Ops, history.Op{ID: said, Phase: history.Load, Entity: said, Key: said, Name: said, Args: quoted,
+			v.evidence.Faults = append(v.evidence.Faults, history.Fault{Name: said, Kind: said, Action: said, Event: history.Injected, Targets: []string{said}})
+			v.evidence.Ops = append(v.evidence.Ops, history.Op{ID: said, Phase: history.Load, Entity: said, Key: said, Name: said, Args: quoted,
 				Scheduled: 2 * time.Second, Outcome: history.OK, Result: quoted, Digest: said, Error: said, Node: said, Via: said})
+			v.run.Ops.Add(&v.evidence.Ops[len(v.evidence.Ops)-1])
 			v.Checks = append(v.Checks, check.Result{Name: said, Verdict: check.Violated, Total: 1, Kinds: map[string]int{said: 1}, Reasons: []string{said},
 				Violations: []check.Violation{{Entity: said, Key: said, Kind: said, Ops: []string{said, said + "?"}, Explanation: said}}})
 			page, data := parsePage(t, v)

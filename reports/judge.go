@@ -11,6 +11,7 @@ import (
 	"statequake/reports/check"
 	"statequake/reports/recovery"
 	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 // version is that of verdict.json.
@@ -49,9 +50,12 @@ type Verdict struct {
 	Statequake string  `json:"statequake"`          // version that made the run
 	Isolation  string  `json:"isolation,omitempty"` // how the run was kept apart from the rest of the machine
 
-	dir  string       // the run directory, for the terminal only: what is written does not depend on it
-	run  *history.Run // for the charts and the operations of violations
-	plan string       // the resolved scenario
+	dir  string     // the run directory, for the terminal only: what is written does not depend on it
+	run  *trace.Run // for the charts
+	plan string     // the resolved scenario
+
+	evidence *history.Run // operations that the first violations can be told by, and all faults
+	excerpts []excerpt
 
 	byHand []string // names of faults that the scenario does not have
 }
@@ -112,20 +116,44 @@ func Judge(dir string) (*Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	run, err := history.LoadRun(dir)
+	contract := check.Options{Ack: plan.System.Ack, Window: plan.System.Window, Witness: plan.witnessed()}
+	checks := check.New(contract)
+	defer checks.Close()
+	measured := &trace.Run{}
+	record, err := history.ReadRun(dir, func(op *history.Op) error {
+		measured.Ops.Add(op)
+		return checks.Add(op)
+	})
 	if err != nil {
 		return nil, err
 	}
-	return judge(dir, plan, run)
+	measured.Faults, measured.Samples, measured.Footer = record.Faults, record.Samples, record.Footer
+	found, err := checks.Judge(check.Rest{Faults: record.Faults, Footer: record.Footer, Skipped: record.Skipped})
+	if err != nil {
+		return nil, fmt.Errorf("check %s: %w", dir, err)
+	}
+	if err := checks.Close(); err != nil { // what follows needs the memory
+		return nil, fmt.Errorf("check %s: %w", dir, err)
+	}
+	v, err := judge(dir, plan, found, measured, record.Skipped)
+	if err != nil {
+		return nil, err
+	}
+	again := func(fn func(*history.Op) error) error {
+		_, err := history.ReadRun(dir, fn)
+		return err
+	}
+	return v, v.explain(again, record.Faults, record.Footer, contract)
 }
 
-func judge(dir string, plan *scenario, run *history.Run) (*Verdict, error) {
-	checks := check.Run(run, check.Options{Ack: plan.System.Ack, Window: plan.System.Window, Witness: plan.witnessed()})
-	var lost []string
+// judge makes the verdict of what the checks found and what was measured.
+// skipped is the number of unreadable ends of the record.
+func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, skipped int) (*Verdict, error) {
+	var lost []recovery.Lost
 	lostKnown := false
 	for _, r := range checks {
 		for _, l := range r.LostAcks {
-			lost = append(lost, l.Op)
+			lost = append(lost, recovery.Lost{Entity: l.Entity, Key: l.Key, Returned: l.Returned})
 		}
 		if r.Name == "witness" {
 			lostKnown = r.Verdict != check.Unknown
@@ -135,7 +163,7 @@ func judge(dir string, plan *scenario, run *history.Run) (*Verdict, error) {
 	window, _ := stats.LoadWindow(run, plan.Load.Warmup, plan.Load.Duration)
 	combined := recovery.Faults(run.Faults)
 	recoveries := recovery.Measure(recovery.Run{
-		Ops: run.Ops, Faults: combined, Load: window, Lost: lost, LostKnown: lostKnown,
+		Ops: &run.Ops, Faults: combined, Load: window, Lost: lost, LostKnown: lostKnown,
 	})
 	faults := []Fault{}
 	var disturbed []stats.Window
@@ -186,19 +214,19 @@ func judge(dir string, plan *scenario, run *history.Run) (*Verdict, error) {
 		return nil, err
 	}
 	v.Expectations = expected
-	v.decide(run)
+	v.decide(run.Footer, skipped)
 	return v, nil
 }
 
 // decide sets the verdict and its reasons.
-func (v *Verdict) decide(run *history.Run) {
+func (v *Verdict) decide(footer *history.Footer, skipped int) {
 	var violations []string // what the system did wrong
 	var unknowns []string   // what keeps the run from proving anything
 	var notes []string      // what else to know
 	unknown := func(format string, args ...any) { unknowns = append(unknowns, fmt.Sprintf(format, args...)) }
 
-	if run.Footer != nil && run.Footer.Aborted != "" {
-		unknown("The run was %s.", run.Footer.Aborted)
+	if footer != nil && footer.Aborted != "" {
+		unknown("The run was %s.", footer.Aborted)
 	}
 	for _, r := range v.Checks {
 		switch r.Verdict {
@@ -215,8 +243,8 @@ func (v *Verdict) decide(run *history.Run) {
 	if v.Load.OK == 0 {
 		unknown("No operation of the load was answered ok: an empty history proves nothing.")
 	}
-	if run.Skipped > 0 && run.Footer != nil {
-		unknown("The last line of %s could not be read.", plural(int64(run.Skipped), "file"))
+	if skipped > 0 && footer != nil {
+		unknown("The last line of %s could not be read.", plural(int64(skipped), "file"))
 	}
 	for i := range v.Faults {
 		f := &v.Faults[i]
@@ -241,8 +269,8 @@ func (v *Verdict) decide(run *history.Run) {
 	} else {
 		notes = append(notes, v.Load.GeneratorReasons...)
 	}
-	if run.Footer != nil && run.Footer.Stopped != "" && run.Footer.Aborted == "" {
-		notes = append(notes, fmt.Sprintf("The load was stopped early (%s); what had happened by then is judged.", run.Footer.Stopped))
+	if footer != nil && footer.Stopped != "" && footer.Aborted == "" {
+		notes = append(notes, fmt.Sprintf("The load was stopped early (%s); what had happened by then is judged.", footer.Stopped))
 	}
 	for _, x := range v.Expectations {
 		if !x.Met {

@@ -3,6 +3,7 @@ package reports
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -270,6 +271,11 @@ func TestJudgeAgain(t *testing.T) {
 	want := []string{"faults.jsonl", "history.jsonl", "junit.xml",
 		"plots/latency.png", "plots/latency.svg", "plots/percentiles.png", "plots/percentiles.svg", "plots/throughput.png", "plots/throughput.svg",
 		"report.html", "report.md", "results.bench", "samples.jsonl", "scenario.yaml", "verdict.json"}
+	for n := 1; n <= 3; n++ {
+		for _, name := range []string{"faults.jsonl", "history.jsonl", "samples.jsonl", "scenario.yaml"} {
+			want = append(want, fmt.Sprintf("violations/lost-%d/%s", n, name))
+		}
+	}
 	if got := slices.Sorted(maps.Keys(first)); !slices.Equal(got, want) {
 		t.Errorf("the directory holds %v, want %v", got, want)
 	}

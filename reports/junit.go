@@ -90,6 +90,14 @@ func junit(v *Verdict) ([]byte, error) {
 		var lines []string
 		for _, violation := range r.Violations {
 			lines = append(lines, fmt.Sprintf("%s on %s/%s: %s", violation.Kind, violation.Entity, violation.Key, violation.Explanation))
+			if story := v.story(violation); len(story.Events) > 0 {
+				for _, text := range story.Lines() {
+					lines = append(lines, "    "+text)
+				}
+			}
+			if words, command := v.again(violation, "."); command != "" {
+				lines = append(lines, "    "+words+" "+command)
+			}
 		}
 		judge("check", r.Name, r.Verdict, judged(r), append(lines, r.Reasons...))
 	}

@@ -98,6 +98,15 @@ func markdown(v *Verdict) []byte {
 		for _, violation := range violations {
 			line("- **%s** on %s: %s", escape(violation.Kind), escape(violation.Entity+"/"+violation.Key), escape(violation.Explanation))
 			line("  Operations: %s", escape(strings.Join(violation.Ops, ", ")))
+			if story := v.story(violation); len(story.Events) > 0 {
+				line("")
+				for _, text := range story.Lines() {
+					line("  - %s", escape(strings.TrimSpace(text)))
+				}
+			}
+			if words, command := v.again(violation, "."); command != "" {
+				line("\n  %s\n\n      %s\n", words, command)
+			}
 		}
 	}
 

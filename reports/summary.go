@@ -74,7 +74,7 @@ func Summary(w io.Writer, v *Verdict, color bool, width int) error {
 		p.section()
 		p.heading(fmt.Sprintf("Violations, %d of %s", len(shown), count(int64(total))))
 		for _, violation := range shown {
-			p.wrap("  ", "    ", fmt.Sprintf("%s on %s/%s: %s", violation.Kind, violation.Entity, violation.Key, violation.Explanation))
+			p.story(v, violation)
 		}
 	}
 
@@ -90,6 +90,32 @@ func Summary(w io.Writer, v *Verdict, color bool, width int) error {
 	// Not wrapped, so that it can be pasted.
 	p.w.WriteString("Replay    statequake run " + shellWord(harmless(filepath.Join(v.dir, scenarioFile))) + "\n")
 	return p.w.Flush()
+}
+
+// story tells a violation: a line per event, the conclusion, and how to judge it
+// by itself.
+func (p *printer) story(v *Verdict, x check.Violation) {
+	s := v.story(x)
+	on := fmt.Sprintf("%s on %s/%s", x.Kind, x.Entity, x.Key)
+	if len(s.Events) == 0 {
+		p.wrap("  ", "    ", on+": "+x.Explanation)
+		return
+	}
+	p.wrap("  ", "    ", on)
+	instants := make([]string, len(s.Events))
+	width := 0
+	for i, e := range s.Events {
+		instants[i] = instant(e.At)
+		width = max(width, len(instants[i]))
+	}
+	for i, e := range s.Events {
+		p.wrap(fmt.Sprintf("    %*s  ", width, instants[i]), strings.Repeat(" ", width+6), e.Text)
+	}
+	words, command := v.again(x, v.dir)
+	p.wrap("    ", "    ", s.Conclusion+" "+words)
+	if command != "" {
+		p.w.WriteString("      " + command + "\n") // not wrapped, so that it can be pasted
+	}
 }
 
 // firstViolations returns the violations to explain, and how many were found in

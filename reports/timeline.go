@@ -10,6 +10,7 @@ import (
 
 	"statequake/history"
 	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 // Bounds of what the charts of report.html hold, whatever the run holds.
@@ -78,14 +79,14 @@ func (v values) MarshalJSON() ([]byte, error) {
 }
 
 // newTimeline prepares the charts of a run with the given load phase.
-func newTimeline(run *history.Run, load stats.Window, faults []Fault) *timeline {
+func newTimeline(run *trace.Run, load stats.Window, faults []Fault) *timeline {
 	t := &timeline{Nodes: []nodeLine{}, Faults: []band{}}
 	var end time.Duration
 	if run.Footer != nil {
 		end = run.Footer.End
 	}
-	for i := range run.Ops {
-		end = max(end, run.Ops[i].Returned, run.Ops[i].Scheduled)
+	for op := range run.Ops.All() {
+		end = max(end, op.Returned, op.Scheduled)
 	}
 	for i := range run.Samples {
 		end = max(end, run.Samples[i].At)
@@ -97,7 +98,7 @@ func newTimeline(run *history.Run, load stats.Window, faults []Fault) *timeline 
 	if load.Length() > 0 {
 		t.Load = values{load.From.Seconds(), load.To.Seconds()}
 	}
-	t.workload(run, load.From)
+	t.workload(&run.Ops, load.From)
 	t.nodes(run.Samples)
 	for i := range faults {
 		f := &faults[i]
@@ -119,21 +120,21 @@ func instantOf(d *time.Duration) float64 {
 
 // workload fills the buckets. They are laid so that one starts at anchor: the
 // first and the last one of the load are then whole.
-func (t *timeline) workload(run *history.Run, anchor time.Duration) {
+func (t *timeline) workload(ops *trace.Ops, anchor time.Duration) {
 	first, last, found := time.Duration(0), time.Duration(0), false
-	each := func(visit func(op *history.Op)) {
-		for i := range run.Ops {
-			if op := &run.Ops[i]; op.Phase == history.Warmup || op.Phase == history.Load {
-				visit(op)
+	each := func(visit func(op *trace.Op, ok bool)) {
+		for op, kind := range ops.All() {
+			if kind.Phase == history.Warmup || kind.Phase == history.Load {
+				visit(op, kind.Outcome == history.OK)
 			}
 		}
 	}
-	each(func(op *history.Op) {
+	each(func(op *trace.Op, ok bool) {
 		if !found {
 			first, last, found = op.Scheduled, op.Scheduled, true
 		}
 		first, last = min(first, op.Scheduled), max(last, op.Scheduled)
-		if op.Outcome == history.OK {
+		if ok {
 			first, last = min(first, op.Returned), max(last, op.Returned)
 		}
 	})
@@ -153,15 +154,25 @@ func (t *timeline) workload(run *history.Run, anchor time.Duration) {
 	t.Width = values{width.Seconds()}
 	t.At, t.OK, t.NotOK = make(values, n), make(values, n), make(values, n)
 	t.P50, t.P99, t.Max = make(values, n), make(values, n), make(values, n)
-	latencies := make([][]time.Duration, n)
-	each(func(op *history.Op) {
+	answers := make([]int, n)
+	each(func(op *trace.Op, ok bool) {
 		due := bucket(op.Scheduled)
-		if op.Outcome != history.OK {
+		if !ok {
 			t.NotOK[due] += 1 / width.Seconds()
 			return
 		}
 		t.OK[bucket(op.Returned)] += 1 / width.Seconds()
-		latencies[due] = append(latencies[due], op.Latency())
+		answers[due]++
+	})
+	latencies := make([][]time.Duration, n)
+	for i := range latencies {
+		latencies[i] = make([]time.Duration, 0, answers[i])
+	}
+	each(func(op *trace.Op, ok bool) {
+		if ok {
+			due := bucket(op.Scheduled)
+			latencies[due] = append(latencies[due], op.Latency())
+		}
 	})
 	for i, d := range latencies {
 		t.At[i] = (start + time.Duration(i)*width).Seconds()

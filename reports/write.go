@@ -10,10 +10,10 @@ import (
 )
 
 // Write writes verdict.json, report.html, report.md, junit.xml, results.bench
-// and the folder plots into the run directory, and porcupine-1.html and so on
-// for what Porcupine found. v comes from Judge. Each file is replaced as a whole
-// or not at all; verdict.json comes last, so its presence says that the others
-// are there.
+// and the folders plots and violations into the run directory, and
+// porcupine-1.html and so on for what Porcupine found. v comes from Judge. Each
+// file is replaced as a whole or not at all; verdict.json comes last, so its
+// presence says that the others are there.
 func Write(dir string, v *Verdict) error {
 	verdict, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -30,6 +30,9 @@ func Write(dir string, v *Verdict) error {
 	files, err := v.plots()
 	if err != nil {
 		return err
+	}
+	if err := v.writeExcerpts(dir); err != nil {
+		return fmt.Errorf("write %s: %w", excerptsDir, err)
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "plots"), 0o755); err != nil {
 		return fmt.Errorf("write plots: %w", err)
@@ -69,7 +72,7 @@ func (v *Verdict) plots() ([]plot.File, error) {
 			in.Disturbed = append(in.Disturbed, f.Recovery.Window)
 		}
 	}
-	files, err := plot.Render(v.run, in)
+	files, err := plot.Render(&v.run.Ops, in)
 	for i := range files {
 		files[i].Name = filepath.Join("plots", files[i].Name)
 	}

@@ -29,6 +29,10 @@ type Abort struct {
 
 	DiskFree int64         // bytes: aborts when the file system of the run directory has fewer free; 0 is no limit
 	Duration time.Duration // of the whole run, from its start; 0 is no limit
+
+	// Violation aborts when a key that the load is done with is found to break
+	// the contract. Only runs that have it read keys back before the end.
+	Violation bool
 }
 
 // DefaultDiskFree is the Abort.DiskFree of a scenario that says nothing of it.
@@ -45,11 +49,12 @@ const (
 )
 
 func (p *parser) abort(root object) Abort {
-	o := root.object("abort", "error_rate", "window", "disk_free", "duration")
+	o := root.object("abort", "error_rate", "window", "disk_free", "duration", "violation")
 	a := Abort{
 		ErrorRate: Percent(o.number("error_rate", "%", 0, 0.1, 100, "50%")),
 		DiskFree:  o.size("disk_free", DefaultDiskFree, 0, 1<<50),
 		Duration:  o.duration("duration", 0, time.Second, 24*time.Hour),
+		Violation: o.choice("violation", "false", "value", []string{"true", "false"}) == "true",
 	}
 	window := o.duration("window", defaultWindow, time.Second, 10*time.Minute)
 	switch {
@@ -99,13 +104,16 @@ func bytesText(n int64) string {
 }
 
 // resolved is the abort conditions as abort reads them.
-func (a Abort) resolved() map[string]string {
-	r := map[string]string{"disk_free": bytesText(a.DiskFree)}
+func (a Abort) resolved() map[string]any {
+	r := map[string]any{"disk_free": bytesText(a.DiskFree)}
 	if a.ErrorRate > 0 {
 		r["error_rate"], r["window"] = decimal(float64(a.ErrorRate))+"%", a.Window.String()
 	}
 	if a.Duration > 0 {
 		r["duration"] = a.Duration.String()
+	}
+	if a.Violation {
+		r["violation"] = true
 	}
 	return r
 }
@@ -191,7 +199,7 @@ func (r *run) condition() string {
 			return fmt.Sprintf("%.0f %% of the operations of the last %s were not answered ok, limit %s %%", 100*share, short(a.Window), decimal(float64(a.ErrorRate)))
 		}
 	}
-	return ""
+	return r.early.violation()
 }
 
 // errorRate is the share of the operations decided in a sliding window that

@@ -21,6 +21,8 @@ func TestAbort(t *testing.T) {
 		"{disk_free: 1GiB, duration: 2m}":    {DiskFree: 1 << 30, Duration: 2 * time.Minute},
 		"{disk_free: 1GB}":                   {DiskFree: 1e9},
 		"{disk_free: 0}":                     {},
+		"{disk_free: 0, violation: true}":    {Violation: true},
+		"{disk_free: 0, violation: false}":   {},
 	} {
 		s, err := Parse("f.yaml", []byte(small+"abort: "+text+"\n"), Options{})
 		if err != nil {
@@ -60,7 +62,8 @@ func TestBadAbort(t *testing.T) {
 		"{disk_free: -1}":       "f.yaml:8: abort.disk_free: \"-1\" is not a size\nhint: write 256MiB",
 		"{duration: 100ms}":     "f.yaml:8: abort.duration: 100ms is out of range (1s to 24h)",
 		"{error_rat: 50%}":      "f.yaml:8: abort.error_rat: unknown field\nhint: did you mean error_rate?",
-		"[{error_rate: 50%}]":   "f.yaml:8: abort: expected a mapping, got a list\nhint: its fields are error_rate, window, disk_free, duration",
+		"[{error_rate: 50%}]":   "f.yaml:8: abort: expected a mapping, got a list\nhint: its fields are error_rate, window, disk_free, duration, violation",
+		"{violation: yes}":      "f.yaml:8: abort.violation: unknown value \"yes\"; have true, false",
 		"{disk_free: 2000TiB}":  "f.yaml:8: abort.disk_free: 2000TiB is out of range (0 to 1024TiB)",
 		"{error_rate: [1, 2] }": "f.yaml:8: abort.error_rate: expected a single value, got a list",
 	} {

@@ -113,6 +113,7 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	p.contradictions(&s)
 	p.disks(&s)
 	p.storeRoles(&s)
+	p.early(&s)
 	return &s
 }
 
@@ -240,7 +241,7 @@ func (p *parser) retry(load object, s *Scenario) {
 
 func (p *parser) workload(load object) Workload {
 	load.need("workload", "workload: {name: shopping-cart}")
-	o := load.object("workload", "name", "keys", "skew", "mix")
+	o := load.object("workload", "name", "keys", "skew", "mix", "retire")
 	if !load.has("workload") {
 		return Workload{}
 	}
@@ -248,6 +249,8 @@ func (p *parser) workload(load object) Workload {
 	w := Workload{
 		Name: o.choice("name", "", "workload", loadgen.WorkloadNames()),
 		Keys: int(o.integer("keys", 1000, 1, 1_000_000)),
+
+		Retire: int(o.integer("retire", loadgen.MaxRetire, loadgen.MinRetire, loadgen.MaxRetire)),
 	}
 	if w.Name == "ledger" && w.Keys == 1 {
 		o.refuse("keys", "", "1 is out of range (2 to 1000000): a transfer of ledger needs two accounts")

@@ -52,7 +52,8 @@ func ThisMachine() Machine {
 	return m
 }
 
-// Resolved writes the scenario with every default filled in, and the facts.
+// Resolved writes the scenario with every default filled in, and the facts, if
+// there are any.
 // Parse accepts the result, ignores the facts and returns a scenario equal to
 // s, so a run directory's scenario can be run again.
 func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
@@ -65,7 +66,7 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 		return nil, fmt.Errorf("write scenario %s: %w", s.Name, err)
 	}
 	file.Load = resolvedLoad{
-		Workload: resolvedWorkload{Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Skew: "uniform", Mix: s.Load.Workload.Mix},
+		Workload: resolvedWorkload{Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Skew: "uniform", Mix: s.Load.Workload.Mix, Retire: s.Load.Workload.Retire},
 		Driver:   s.Load.Driver, Route: s.Load.Route,
 		Warmup: s.Load.Warmup.String(), Duration: s.Load.Duration.String(), Timeout: s.Load.Timeout.String(),
 		MaxConns: s.Load.MaxConns,
@@ -109,16 +110,16 @@ type resolvedFile struct {
 	Load    resolvedLoad      `yaml:"load"`
 	Probe   map[string]any    `yaml:"probe,flow"`
 	Faults  []resolvedFault   `yaml:"faults,omitempty"`
-	Abort   map[string]string `yaml:"abort,flow"`
+	Abort   map[string]any    `yaml:"abort,flow"`
 	Expect  map[string]string `yaml:"expect,omitempty"`
 	Reveals string            `yaml:"reveals,omitempty"`
-	Machine Machine           `yaml:"machine"`
+	Machine Machine           `yaml:"machine,omitempty"`
 
 	Resolved struct {
 		Statequake string `yaml:"statequake"`
 		Isolation  string `yaml:"isolation"`
 		RunTag     string `yaml:"run_tag"`
-	} `yaml:"resolved"`
+	} `yaml:"resolved,omitempty"`
 }
 
 type resolvedSystem struct {
@@ -182,6 +183,8 @@ type resolvedWorkload struct {
 	Keys int            `yaml:"keys"`
 	Skew any            `yaml:"skew,flow"`
 	Mix  map[string]int `yaml:"mix,flow"`
+
+	Retire int `yaml:"retire"`
 }
 
 type resolvedFault struct {

@@ -47,6 +47,11 @@ type RunOptions struct {
 	Isolation string // how the run is kept apart from the rest of the machine, in words
 	KeepData  bool   // keep the nodes' data directories
 	Watch     func(Status)
+
+	// Judge says what is certainly wrong with a key by all operations on it, the
+	// last of which reads it back. A scenario with Abort.Violation needs it. It
+	// is called by one goroutine at a time, during the load.
+	Judge func(ops []history.Op) []Finding
 }
 
 // Status is the state of a run, for whoever watches it.
@@ -57,6 +62,8 @@ type Status struct {
 	Load    loadgen.Stats
 	Faults  []string // names of the faults that are active
 	Aborted string   // which condition of the scenario's abort was met, in words
+
+	Violations int // found so far; only a scenario with Abort.Violation looks before the end
 }
 
 // Run runs a scenario and records it in a run directory. When ctx ends, the
@@ -65,6 +72,9 @@ type Status struct {
 // error means that there was no run, or that its record is not complete; what was
 // recorded stays.
 func Run(ctx context.Context, s *Scenario, opt RunOptions) error {
+	if s.Abort.Violation && opt.Judge == nil {
+		return errors.New("abort.violation: nobody is there to judge")
+	}
 	if err := room(opt.Dir, s.Abort.DiskFree); err != nil {
 		return err
 	}
@@ -127,6 +137,7 @@ type run struct {
 	faults    *chaos.Nemesis
 	endpoints []loadgen.Endpoint
 	errors    errorRate
+	early     *early // nil: nothing is audited before the end
 
 	mu      sync.Mutex
 	phase   string
@@ -153,9 +164,11 @@ func (r *run) run(ctx context.Context) error {
 	var err error
 	if r.workload, err = loadgen.NewWorkload(loadgen.WorkloadConfig{
 		Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Zipf: s.Load.Workload.Zipf, Mix: s.Load.Workload.Mix, Seed: s.Seed,
+		Retire: s.Load.Workload.Retire,
 	}); err != nil {
 		return err
 	}
+	r.early = r.newEarly()
 	r.enter("starting", r.now(), recoverLimit)
 	watching, stopWatching := context.WithCancel(context.Background())
 	var background sync.WaitGroup
@@ -236,6 +249,9 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 				acks.Add(1)
 			}
 			r.errors.record(op, r.now())
+			if r.early != nil {
+				r.early.record(op)
+			}
 			r.record.Op(op)
 		},
 	})
@@ -272,6 +288,11 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 	var beside sync.WaitGroup
 	var probeErr, faultErr error
 	beside.Go(func() { _, probeErr = prober.Run(probing) })
+	auditing, stopAuditing := context.WithCancel(ctx)
+	defer stopAuditing()
+	if r.early != nil {
+		beside.Go(func() { r.early.run(auditing) })
+	}
 	injected := make(chan struct{})
 	go func() {
 		defer close(injected)
@@ -279,6 +300,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 	}()
 	healByHand := r.takeByHand(faults, start+l.Warmup)
 	result, err := generator.Run(ctx)
+	stopAuditing() // one that waits for a stopped node ends once that is healed
 
 	r.enter("recovery", r.now(), recoverLimit)
 	heal()
@@ -344,10 +366,11 @@ func (r *run) audit(keys []loadgen.EntityKey) {
 	r.enter("audit", r.now(), auditLimit)
 	ctx, cancel := context.WithTimeout(context.Background(), auditLimit)
 	defer cancel()
+	_, first := r.early.state()
 	// What the audit did not get is in the history, and so in the verdict.
 	_ = loadgen.Audit(ctx, loadgen.AuditConfig{
 		Endpoints: r.endpoints, Codec: r.system.codec, Keys: keys, Op: r.system.audit, Timeout: r.scenario.Load.Timeout, Tag: r.opt.Tag, Now: r.now,
-		Record: r.record.Op,
+		Record: r.record.Op, First: first,
 	})
 }
 
@@ -451,6 +474,8 @@ func (r *run) status() Status {
 	if r.phase == "load" && st.Elapsed < r.scenario.Load.Warmup {
 		st.Phase = "warmup"
 	}
+	found, _ := r.early.state()
+	st.Violations = len(found)
 	if r.generator != nil {
 		st.Load, st.Faults = r.generator.Stats(), r.faults.Active()
 	}

@@ -58,6 +58,8 @@ type Workload struct {
 	Keys int            // number of live keys
 	Zipf float64        // exponent of the popularity of keys; 0 is uniform
 	Mix  map[string]int // operation -> weight
+
+	Retire int // writes that a key takes at most before another takes its place
 }
 
 // Arrivals says when operations are due. Exactly one of the fields is set.

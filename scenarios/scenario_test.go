@@ -51,7 +51,7 @@ func TestDefaults(t *testing.T) {
 		Name: "small", Claim: "counters count.", Seed: 7,
 		System: System{Name: "reference", Nodes: 3, Store: "etcd", Ack: "durable", RestartDelay: time.Second, Shards: 16},
 		Load: Load{
-			Workload: Workload{Name: "counter", Keys: 1000, Mix: map[string]int{"add": 80, "get": 20}},
+			Workload: Workload{Name: "counter", Keys: 1000, Mix: map[string]int{"add": 80, "get": 20}, Retire: 512},
 			Driver:   "http", Route: "spread", Arrivals: Arrivals{Constant: 10},
 			Warmup: 2 * time.Second, Duration: 5 * time.Second, Timeout: 10 * time.Second, MaxConns: 1024,
 			Retry: Retry{Max: 3},

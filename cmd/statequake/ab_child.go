@@ -53,7 +53,7 @@ func (w *abWatch) run(ctx context.Context, r abRun) error {
 	}
 	defer log.Close()
 	began := time.Now()
-	code, err := w.child(ctx, exec.Command(r.side.binary, w.ab.args(r)...), log)
+	code, err := child(ctx, exec.Command(r.side.binary, w.ab.args(r)...), log, w.hear, w.redraw)
 	if err != nil {
 		return err
 	}
@@ -74,8 +74,9 @@ func (w *abWatch) run(ctx context.Context, r abRun) error {
 }
 
 // child runs cmd to its end and returns its exit code, -1 if a signal ended it.
-// Its output goes to log, line by line.
-func (w *abWatch) child(ctx context.Context, cmd *exec.Cmd, log *os.File) (int, error) {
+// Its output goes to log and to hear, line by line; redraw is called in between.
+// When ctx ends cmd is interrupted, once, and waited for.
+func child(ctx context.Context, cmd *exec.Cmd, log *os.File, hear func(line string), redraw func()) (int, error) {
 	output, input, err := os.Pipe()
 	if err != nil {
 		return 0, err
@@ -115,9 +116,9 @@ func (w *abWatch) child(ctx context.Context, cmd *exec.Cmd, log *os.File) (int, 
 			if _, err := log.WriteString(line); err != nil {
 				unlogged = err // the child is not to wait for a full pipe
 			}
-			w.hear(strings.TrimRight(line, "\n"))
+			hear(strings.TrimRight(line, "\n"))
 		case <-tick.C:
-			w.redraw()
+			redraw()
 		}
 	}
 	cmd.Wait() // its error is the exit code, which ProcessState has

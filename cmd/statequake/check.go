@@ -21,14 +21,18 @@ func checkCmd() *cobra.Command {
 		Use:   "check RUN | check --format jepsen --model MODEL FILE",
 		Short: "Judge a run directory again, or a history of Jepsen",
 		Long: `Judge a run from its directory alone, and write verdict.json, report.html,
-report.md, junit.xml, results.bench and plots anew. A run that was cut short is judged as far as
-it goes.
+report.md, junit.xml, results.bench, plots and violations anew. A run that was
+cut short is judged as far as it goes.
+
+Each of the first violations gets a folder in violations: a run directory with
+the few operations that show it, which is judged the same.
 
 With --format jepsen, judge a history that Jepsen has recorded, and write
 nothing: history.edn, or the operation lines of jepsen.log between others; - is
 stdin. The models are ` + strings.Join(jepsen.Models, ", ") + `.`,
 		Example: `  statequake check runs/20260101-120000-quickstart
   statequake check runs/20260101-120000-quickstart --json | jq .verdict
+  statequake check runs/20260101-120000-quickstart/violations/lost-1
   statequake check --format jepsen --model cas-register store/latest/history.edn`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"statequake/chaos/stress"
@@ -63,6 +64,14 @@ func TestScripts(t *testing.T) {
 				if got != want {
 					ts.Fatalf("exit code %d, want %d", got, want)
 				}
+			},
+			"zstd": func(ts *testscript.TestScript, _ bool, args []string) {
+				text, err := os.ReadFile(ts.MkAbs(args[0]))
+				ts.Check(err)
+				encoder, err := zstd.NewWriter(nil)
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0])+".zst", encoder.EncodeAll(text, nil), 0o644))
+				ts.Check(os.Remove(ts.MkAbs(args[0])))
 			},
 			"listen": func(ts *testscript.TestScript, _ bool, args []string) {
 				l, err := net.Listen("tcp", "127.0.0.1:0")

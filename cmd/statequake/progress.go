@@ -114,6 +114,9 @@ func statusLine(st scenarios.Status) string {
 		line += fmt.Sprintf("  %4.0f ok/s  p50 %s  p99 %s  ok %d  errors %d  in flight %d",
 			l.AchievedRate, millis(l.P50), millis(l.P99), l.OK, l.Fail+l.Info+l.Unsent, l.InFlight)
 	}
+	if st.Violations > 0 {
+		line += "  " + strings.ToUpper(plural(st.Violations, "violation"))
+	}
 	if len(st.Faults) > 0 {
 		line += "  FAULT " + strings.Join(st.Faults, ", ")
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"syscall"
@@ -17,7 +18,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"statequake/fixtures/sandbox"
+	"statequake/history"
 	"statequake/reports"
+	"statequake/reports/check"
 	"statequake/scenarios"
 )
 
@@ -163,7 +166,7 @@ func runScenario(ctx context.Context, s *scenarios.Scenario, screen *progress, d
 	rand.Read(tag)
 	screen.begin(dir)
 	err = scenarios.Run(ctx, s, scenarios.RunOptions{
-		Dir: dir, Binary: binary, Tag: hex.EncodeToString(tag), Version: version, Isolation: isolation, KeepData: keepData, Watch: screen.show,
+		Dir: dir, Binary: binary, Tag: hex.EncodeToString(tag), Version: version, Isolation: isolation, KeepData: keepData, Watch: screen.show, Judge: judgeKey(s),
 	})
 	if err != nil {
 		screen.end()
@@ -178,6 +181,17 @@ func runScenario(ctx context.Context, s *scenarios.Scenario, screen *progress, d
 	return tell(v, dir)
 }
 
+// judgeKey judges single keys of a scenario's run, while its load goes on.
+func judgeKey(s *scenarios.Scenario) func([]history.Op) []scenarios.Finding {
+	opt := check.Options{Ack: s.System.Ack, Window: s.System.Window, Witness: s.System.Own == nil || s.System.Own.Witness()}
+	return func(ops []history.Op) (found []scenarios.Finding) {
+		for _, v := range check.Early(ops, opt) {
+			found = append(found, scenarios.Finding{Entity: v.Entity, Key: v.Key, Kind: v.Kind, Explanation: v.Explanation})
+		}
+		return found
+	}
+}
+
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -185,8 +199,13 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// judge judges a run directory and writes what is made from the verdict.
+// judge judges a run directory and writes what is made from the verdict. A
+// large run is held in blocks without pointers, which cost the garbage collector
+// nothing: collecting often keeps the process at little more than their size.
 func judge(dir string) (*reports.Verdict, error) {
+	if os.Getenv("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(20))
+	}
 	v, err := reports.Judge(dir)
 	if err == nil {
 		err = reports.Write(dir, v)

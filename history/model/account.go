@@ -2,7 +2,6 @@ package model
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -32,19 +31,7 @@ const openingBalance = 1000
 type account struct {
 	balance int64
 	pending map[string]bool
-}
-
-type accountState struct {
-	Balance int64 `json:"balance"`
-	Pending int   `json:"pending"`
-}
-
-type accountCredited struct {
-	Balance int64 `json:"balance"`
-}
-
-type accountSettled struct {
-	Pending int `json:"pending"`
+	out     answer
 }
 
 func newAccount() *account {
@@ -60,59 +47,71 @@ func (a *account) Apply(op string, args json.RawMessage, id string) (json.RawMes
 	case "settle":
 		return a.settle(args)
 	case "get":
-		if err := decode(args, &none{}); err != nil {
+		if err := noArgs(args); err != nil {
 			return nil, false, fmt.Errorf("account get: %w", err)
 		}
-		return encode(accountState{a.balance, len(a.pending)}), false, nil
+		return a.state(), false, nil
 	}
 	return nil, false, fmt.Errorf("account: unknown operation %q; have debit, credit, settle, get", op)
 }
 
 func (a *account) debit(args json.RawMessage, id string) (json.RawMessage, bool, error) {
-	in, err := decodePayment(args)
+	_, amount, err := decodePayment(args)
 	if err != nil {
 		return nil, false, fmt.Errorf("account debit: %w", err)
 	}
-	if in.amount > a.balance {
-		return encode(rejection{insufficientFunds}), false, nil
+	if amount > a.balance {
+		return a.out.rejected(insufficientFunds), false, nil
 	}
-	a.balance -= in.amount
+	a.balance -= amount
 	a.pending[strings.TrimSuffix(id, "/1")] = true
-	return encode(accountState{a.balance, len(a.pending)}), true, nil
+	return a.state(), true, nil
 }
 
 func (a *account) credit(args json.RawMessage) (json.RawMessage, bool, error) {
-	var in struct {
-		Amount *int64 `json:"amount"`
+	amount := number("amount")
+	if !plain(args, &amount) {
+		var in struct {
+			Amount *int64 `json:"amount"`
+		}
+		if err := decode(args, &in); err != nil {
+			return nil, false, fmt.Errorf("account credit: %w", err)
+		}
+		amount.setNumber(in.Amount)
 	}
-	if err := decode(args, &in); err != nil {
+	if err := amount.atLeast(1); err != nil {
 		return nil, false, fmt.Errorf("account credit: %w", err)
 	}
-	if err := atLeast(1, "amount", in.Amount); err != nil {
-		return nil, false, fmt.Errorf("account credit: %w", err)
+	if amount.number > math.MaxInt64-a.balance {
+		return nil, false, fmt.Errorf("account credit: args: amount: %d + %d is beyond 64 bits", a.balance, amount.number)
 	}
-	if *in.Amount > math.MaxInt64-a.balance {
-		return nil, false, fmt.Errorf("account credit: args: amount: %d + %d is beyond 64 bits", a.balance, *in.Amount)
-	}
-	a.balance += *in.Amount
-	return encode(accountCredited{a.balance}), true, nil
+	a.balance += amount.number
+	return a.out.object().number("balance", a.balance).end(), true, nil
 }
 
 func (a *account) settle(args json.RawMessage) (json.RawMessage, bool, error) {
-	var in struct {
-		Transfer *string `json:"transfer"`
+	transfer := text("transfer")
+	if !plain(args, &transfer) {
+		var in struct {
+			Transfer *string `json:"transfer"`
+		}
+		if err := decode(args, &in); err != nil {
+			return nil, false, fmt.Errorf("account settle: %w", err)
+		}
+		transfer.setText(in.Transfer)
 	}
-	if err := decode(args, &in); err != nil {
+	if err := transfer.required(); err != nil {
 		return nil, false, fmt.Errorf("account settle: %w", err)
 	}
-	if in.Transfer == nil {
-		return nil, false, errors.New("account settle: args: transfer is missing")
+	if !a.pending[string(transfer.text)] {
+		return a.out.rejected("no such transfer"), false, nil
 	}
-	if !a.pending[*in.Transfer] {
-		return encode(rejection{"no such transfer"}), false, nil
-	}
-	delete(a.pending, *in.Transfer)
-	return encode(accountSettled{len(a.pending)}), true, nil
+	delete(a.pending, string(transfer.text))
+	return a.out.object().number("pending", int64(len(a.pending))).end(), true, nil
+}
+
+func (a *account) state() json.RawMessage {
+	return a.out.object().number("balance", a.balance).number("pending", int64(len(a.pending))).end()
 }
 
 func (a *account) Clone() State {

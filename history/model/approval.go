@@ -1,9 +1,10 @@
 package model
 
 import (
+	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 )
 
 // approval is a request that a person decides on, or that expires. After that
@@ -27,18 +28,8 @@ import (
 type approval struct {
 	state string
 	round int64
-	by    string
-}
-
-type approvalDecided struct {
-	State string `json:"state"`
-	Round int64  `json:"round"`
-}
-
-type approvalState struct {
-	State string `json:"state"`
-	Round int64  `json:"round"`
-	By    string `json:"by"`
+	by    []byte // never shared
+	out   answer
 }
 
 // Approvals are in one of these states.
@@ -61,18 +52,18 @@ func (a *approval) Apply(op string, args json.RawMessage, _ string) (json.RawMes
 	case "reject":
 		return a.decide(op, args, refused)
 	case "expire":
-		if err := decode(args, &none{}); err != nil {
+		if err := noArgs(args); err != nil {
 			return nil, false, fmt.Errorf("approval expire: %w", err)
 		}
 		if a.state != pending {
-			return encode(rejection{"not pending"}), false, nil
+			return a.out.rejected("not pending"), false, nil
 		}
 		return a.become(expired), true, nil
 	case "get":
-		if err := decode(args, &none{}); err != nil {
+		if err := noArgs(args); err != nil {
 			return nil, false, fmt.Errorf("approval get: %w", err)
 		}
-		return encode(approvalState{a.state, a.round, a.by}), false, nil
+		return a.content(), false, nil
 	}
 	return nil, false, fmt.Errorf("approval: unknown operation %q; have submit, approve, reject, expire, get", op)
 }
@@ -83,57 +74,70 @@ func (a *approval) submit(args json.RawMessage) (json.RawMessage, bool, error) {
 		return nil, false, fmt.Errorf("approval submit: %w", err)
 	}
 	if a.state == pending {
-		return encode(rejection{"already pending"}), false, nil
+		return a.out.rejected("already pending"), false, nil
 	}
 	a.round++
-	a.by = by
+	a.by = append(a.by[:0], by...)
 	return a.become(pending), true, nil
 }
 
 func (a *approval) decide(op string, args json.RawMessage, state string) (json.RawMessage, bool, error) {
-	var in struct {
-		By *string `json:"by"`
+	by := text("by")
+	if !plain(args, &by) {
+		var in struct {
+			By *string `json:"by"`
+		}
+		if err := decode(args, &in); err != nil {
+			return nil, false, fmt.Errorf("approval %s: %w", op, err)
+		}
+		by.setText(in.By)
 	}
-	if err := decode(args, &in); err != nil {
+	if err := by.required(); err != nil {
 		return nil, false, fmt.Errorf("approval %s: %w", op, err)
 	}
 	switch {
-	case in.By == nil:
-		return nil, false, fmt.Errorf("approval %s: args: by is missing", op)
 	case a.state != pending:
-		return encode(rejection{"not pending"}), false, nil
-	case *in.By == a.by:
-		return encode(rejection{"own request"}), false, nil
+		return a.out.rejected("not pending"), false, nil
+	case bytes.Equal(by.text, a.by):
+		return a.out.rejected("own request"), false, nil
 	}
 	return a.become(state), true, nil
 }
 
 func (a *approval) become(state string) json.RawMessage {
 	a.state = state
-	return encode(approvalDecided{a.state, a.round})
+	return a.out.object().text("state", a.state).number("round", a.round).end()
 }
 
-// decodeSubmit reads the args of a submit.
-func decodeSubmit(args json.RawMessage) (by string, deadlineMS int64, err error) {
-	var in struct {
-		By         *string `json:"by"`
-		DeadlineMS *int64  `json:"deadline_ms"`
+func (a *approval) content() json.RawMessage {
+	return a.out.object().text("state", a.state).number("round", a.round).bytes("by", a.by).end()
+}
+
+// decodeSubmit reads the args of a submit. by shares memory with them.
+func decodeSubmit(args json.RawMessage) (by []byte, deadlineMS int64, err error) {
+	who, deadline := text("by"), number("deadline_ms")
+	if !plain(args, &who, &deadline) {
+		var in struct {
+			By         *string `json:"by"`
+			DeadlineMS *int64  `json:"deadline_ms"`
+		}
+		if err := decode(args, &in); err != nil {
+			return nil, 0, err
+		}
+		who.setText(in.By)
+		deadline.setNumber(in.DeadlineMS)
 	}
-	if err := decode(args, &in); err != nil {
-		return "", 0, err
+	if err := who.required(); err != nil {
+		return nil, 0, err
 	}
-	if in.By == nil {
-		return "", 0, errors.New("args: by is missing")
+	if err := deadline.atLeast(1); err != nil {
+		return nil, 0, err
 	}
-	if err := atLeast(1, "deadline_ms", in.DeadlineMS); err != nil {
-		return "", 0, err
-	}
-	return *in.By, *in.DeadlineMS, nil
+	return who.text, deadline.number, nil
 }
 
 func (a *approval) Clone() State {
-	clone := *a
-	return &clone
+	return &approval{state: a.state, round: a.round, by: slices.Clone(a.by)}
 }
 
-func (a *approval) Fingerprint() string { return string(encode(approvalState{a.state, a.round, a.by})) }
+func (a *approval) Fingerprint() string { return string(a.Clone().(*approval).content()) }

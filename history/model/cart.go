@@ -2,16 +2,14 @@ package model
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 )
 
 // maxQuantity is the most that a cart holds of one item.
 const maxQuantity = 100
 
-// cart is a shopping cart: the quantity of each item in it, at least 1.
+// cart is a shopping cart: the quantity of each item in it, at least 1, sorted by item.
 //
 //	add {"item":string,"quantity":int>=1}
 //	    -> {"item":i,"quantity":total of the item,"items":number of distinct items}, a write
@@ -21,93 +19,120 @@ const maxQuantity = 100
 //	    -> {"rejected":"no such item"}
 //	get {}
 //	    -> {"items":[{"item":i,"quantity":q},...]}, sorted by item
-type cart map[string]int64
-
-type cartAdded struct {
-	Item     string `json:"item"`
-	Quantity int64  `json:"quantity"`
-	Items    int    `json:"items"`
-}
-
-type cartRemoved struct {
-	Items int `json:"items"`
-}
-
-type cartContent struct {
-	Items []cartItem `json:"items"`
+type cart struct {
+	items []cartItem
+	out   answer
 }
 
 type cartItem struct {
-	Item     string `json:"item"`
-	Quantity int64  `json:"quantity"`
+	item     string
+	quantity int64
 }
 
-func (c cart) Apply(op string, args json.RawMessage, _ string) (json.RawMessage, bool, error) {
+// tooMany is a rejection.
+var tooMany = fmt.Sprintf("at most %d of one item", maxQuantity)
+
+func (c *cart) Apply(op string, args json.RawMessage, _ string) (json.RawMessage, bool, error) {
 	switch op {
 	case "add":
 		return c.add(args)
 	case "remove":
 		return c.remove(args)
 	case "get":
-		if err := decode(args, &none{}); err != nil {
+		if err := noArgs(args); err != nil {
 			return nil, false, fmt.Errorf("cart get: %w", err)
 		}
-		return encode(c.content()), false, nil
+		return c.content(), false, nil
 	}
 	return nil, false, fmt.Errorf("cart: unknown operation %q; have add, remove, get", op)
 }
 
-func (c cart) add(args json.RawMessage) (json.RawMessage, bool, error) {
-	var in struct {
-		Item     *string `json:"item"`
-		Quantity *int64  `json:"quantity"`
+func (c *cart) add(args json.RawMessage) (json.RawMessage, bool, error) {
+	item, quantity := text("item"), number("quantity")
+	if !plain(args, &item, &quantity) {
+		var in struct {
+			Item     *string `json:"item"`
+			Quantity *int64  `json:"quantity"`
+		}
+		if err := decode(args, &in); err != nil {
+			return nil, false, fmt.Errorf("cart add: %w", err)
+		}
+		item.setText(in.Item)
+		quantity.setNumber(in.Quantity)
 	}
-	if err := decode(args, &in); err != nil {
+	if err := item.required(); err != nil {
 		return nil, false, fmt.Errorf("cart add: %w", err)
 	}
-	if in.Item == nil {
-		return nil, false, errors.New("cart add: args: item is missing")
+	if err := quantity.atLeast(1); err != nil {
+		return nil, false, fmt.Errorf("cart add: %w", err)
 	}
-	if in.Quantity == nil {
-		return nil, false, errors.New("cart add: args: quantity is missing")
+	i, found := c.find(item.text)
+	var total int64
+	if found {
+		total = c.items[i].quantity
 	}
-	if *in.Quantity < 1 {
-		return nil, false, fmt.Errorf("cart add: args: quantity: %d is less than 1", *in.Quantity)
+	if quantity.number > maxQuantity-total {
+		return c.out.rejected(tooMany), false, nil
 	}
-	total := c[*in.Item]
-	if *in.Quantity > maxQuantity-total {
-		return encode(rejection{fmt.Sprintf("at most %d of one item", maxQuantity)}), false, nil
+	total += quantity.number
+	if found {
+		c.items[i].quantity = total
+	} else {
+		c.items = slices.Insert(c.items, i, cartItem{string(item.text), total})
 	}
-	total += *in.Quantity
-	c[*in.Item] = total
-	return encode(cartAdded{*in.Item, total, len(c)}), true, nil
+	return c.out.object().bytes("item", item.text).number("quantity", total).number("items", int64(len(c.items))).end(), true, nil
 }
 
-func (c cart) remove(args json.RawMessage) (json.RawMessage, bool, error) {
-	var in struct {
-		Item *string `json:"item"`
+func (c *cart) remove(args json.RawMessage) (json.RawMessage, bool, error) {
+	item := text("item")
+	if !plain(args, &item) {
+		var in struct {
+			Item *string `json:"item"`
+		}
+		if err := decode(args, &in); err != nil {
+			return nil, false, fmt.Errorf("cart remove: %w", err)
+		}
+		item.setText(in.Item)
 	}
-	if err := decode(args, &in); err != nil {
+	if err := item.required(); err != nil {
 		return nil, false, fmt.Errorf("cart remove: %w", err)
 	}
-	if in.Item == nil {
-		return nil, false, errors.New("cart remove: args: item is missing")
+	i, found := c.find(item.text)
+	if !found {
+		return c.out.rejected("no such item"), false, nil
 	}
-	if _, ok := c[*in.Item]; !ok {
-		return encode(rejection{"no such item"}), false, nil
-	}
-	delete(c, *in.Item)
-	return encode(cartRemoved{len(c)}), true, nil
+	c.items = slices.Delete(c.items, i, i+1)
+	return c.out.object().number("items", int64(len(c.items))).end(), true, nil
 }
 
-func (c cart) content() cartContent {
-	out := cartContent{Items: make([]cartItem, 0, len(c))}
-	for _, item := range slices.Sorted(maps.Keys(c)) {
-		out.Items = append(out.Items, cartItem{item, c[item]})
+// find returns where the item is, or belongs.
+func (c *cart) find(item []byte) (i int, found bool) {
+	low, high := 0, len(c.items)
+	for low < high {
+		middle := int(uint(low+high) / 2)
+		if c.items[middle].item < string(item) {
+			low = middle + 1
+		} else {
+			high = middle
+		}
 	}
-	return out
+	return low, low < len(c.items) && c.items[low].item == string(item)
 }
 
-func (c cart) Clone() State { return maps.Clone(c) }
+func (c *cart) content() json.RawMessage {
+	c.out.object().name("items")
+	c.out = append(c.out, '[')
+	for i := range c.items {
+		if i > 0 {
+			c.out = append(c.out, ',')
+		}
+		c.out = append(c.out, '{')
+		c.out.text("item", c.items[i].item).number("quantity", c.items[i].quantity).end()
+	}
+	c.out = append(c.out, ']')
+	return c.out.end()
+}
 
-func (c cart) Fingerprint() string { return string(encode(c.content())) }
+func (c *cart) Clone() State { return &cart{items: slices.Clone(c.items)} }
+
+func (c *cart) Fingerprint() string { return string((&cart{items: c.items}).content()) }

@@ -2,7 +2,6 @@ package model
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -51,18 +50,19 @@ func Action(entity string) bool { return entity == transferAction }
 func Derived(entity, key, name string, args json.RawMessage, id string) []Effect {
 	switch {
 	case entity == transferAction && name == "run":
-		in, err := decodePayment(args)
-		if err != nil || in.to == key {
+		payee, amount, err := decodePayment(args)
+		to := string(payee)
+		if err != nil || to == key {
 			return nil
 		}
 		return []Effect{
 			{ID: id + "/1", Entity: "account", Key: key, Name: "debit", Required: true, Args: encode(struct {
 				To     string `json:"to"`
 				Amount int64  `json:"amount"`
-			}{in.to, in.amount})},
-			{ID: id + "/2", Entity: "account", Key: in.to, Name: "credit", Required: true, Args: encode(struct {
+			}{to, amount})},
+			{ID: id + "/2", Entity: "account", Key: to, Name: "credit", Required: true, Args: encode(struct {
 				Amount int64 `json:"amount"`
-			}{in.amount})},
+			}{amount})},
 			{ID: id + "/3", Entity: "account", Key: key, Name: "settle", Required: true, Args: encode(struct {
 				Transfer string `json:"transfer"`
 			}{id})},
@@ -85,49 +85,39 @@ func Answers(entity, key, name string, args json.RawMessage) ([]json.RawMessage,
 	if entity != transferAction || name != "run" {
 		return nil, fmt.Errorf("%s: unknown operation %q; have transfer run", entity, name)
 	}
-	in, err := decodePayment(args)
+	to, amount, err := decodePayment(args)
 	if err != nil {
 		return nil, fmt.Errorf("transfer run: %w", err)
 	}
-	if in.to == key {
+	if string(to) == key {
 		return []json.RawMessage{encode(rejection{"same account"})}, nil
 	}
 	paid := encode(struct {
 		Paid int64 `json:"paid"`
-	}{in.amount})
+	}{amount})
 	return []json.RawMessage{paid, encode(rejection{insufficientFunds})}, nil
 }
 
-// payment is the args of transfer.run and account.debit.
-type payment struct {
-	to     string
-	amount int64
-}
-
-func decodePayment(args json.RawMessage) (payment, error) {
-	var in struct {
-		To     *string `json:"to"`
-		Amount *int64  `json:"amount"`
+// decodePayment reads the args of transfer.run and account.debit. to shares
+// memory with them.
+func decodePayment(args json.RawMessage) (to []byte, amount int64, err error) {
+	who, much := text("to"), number("amount")
+	if !plain(args, &who, &much) {
+		var in struct {
+			To     *string `json:"to"`
+			Amount *int64  `json:"amount"`
+		}
+		if err := decode(args, &in); err != nil {
+			return nil, 0, err
+		}
+		who.setText(in.To)
+		much.setNumber(in.Amount)
 	}
-	if err := decode(args, &in); err != nil {
-		return payment{}, err
+	if err := who.required(); err != nil {
+		return nil, 0, err
 	}
-	if in.To == nil {
-		return payment{}, errors.New("args: to is missing")
+	if err := much.atLeast(1); err != nil {
+		return nil, 0, err
 	}
-	if err := atLeast(1, "amount", in.Amount); err != nil {
-		return payment{}, err
-	}
-	return payment{*in.To, *in.Amount}, nil
-}
-
-// atLeast returns an error if the argument of that name is missing or too small.
-func atLeast(least int64, name string, value *int64) error {
-	switch {
-	case value == nil:
-		return fmt.Errorf("args: %s is missing", name)
-	case *value < least:
-		return fmt.Errorf("args: %s: %d is less than %d", name, *value, least)
-	}
-	return nil
+	return who.text, much.number, nil
 }

@@ -147,19 +147,27 @@ func next(t *rapid.T, accounts map[string]State, open [][]Effect, i int) int64 {
 // one, and a best score never falls.
 func TestRanks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		b := board{}
+		b := newBoard()
 		best := map[string]int64{}
 		for range rapid.IntRange(1, 40).Draw(t, "submissions") {
 			player := fmt.Sprintf("p%02d", rapid.IntRange(0, 14).Draw(t, "player"))
 			score := rapid.Int64Range(0, 6).Draw(t, "score")
 			best[player] = max(best[player], score)
 			result, wrote, err := b.Apply("submit", json.RawMessage(fmt.Sprintf(`{"player":%q,"score":%d}`, player, score)), "")
-			var got boardRank
+			var got struct {
+				Best int64
+				Rank int
+			}
 			if err != nil || !wrote || json.Unmarshal(result, &got) != nil || got.Best != best[player] {
 				t.Fatalf("%s has %d: %s, %v, %v", player, best[player], result, wrote, err)
 			}
 			list, _, err := b.Apply("top", nil, "")
-			var top boardList
+			var top struct {
+				Top []struct {
+					Player string
+					Score  int64
+				}
+			}
 			if err != nil || json.Unmarshal(list, &top) != nil || len(top.Top) != min(len(best), 10) {
 				t.Fatalf("top of %d players: %s, %v", len(best), list, err)
 			}
@@ -172,7 +180,12 @@ func TestRanks(t *testing.T) {
 				}
 			}
 			// The first of the player's score on the list stands at its rank.
-			if i := slices.IndexFunc(top.Top, func(s boardScore) bool { return s.Score == got.Best }); i >= 0 && i != got.Rank-1 || i < 0 && got.Rank <= 10 {
+			if i := slices.IndexFunc(top.Top, func(s struct {
+				Player string
+				Score  int64
+			}) bool {
+				return s.Score == got.Best
+			}); i >= 0 && i != got.Rank-1 || i < 0 && got.Rank <= 10 {
 				t.Fatalf("%s with %d has rank %d: %s", player, got.Best, got.Rank, list)
 			}
 		}

@@ -3,21 +3,18 @@
 // never import it: a checker that uses the code it checks tests itself.
 package model
 
-import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"io"
-)
+import "encoding/json"
 
 // State is the state of one entity. It does not know the operation "witness",
-// whose answer depends on the ids of operations and not on the state.
-// Implementations are not safe for
-// concurrent use.
+// whose answer depends on the ids of operations and not on the state. A State is
+// not safe for concurrent use, not even for reads.
 type State interface {
 	// Apply runs one operation and changes the state accordingly; id is the
 	// operation's own, which some states keep. The result
-	// is what a correct system answers, as JSON. wrote is true if the operation
+	// is what a correct system answers, as JSON; it lies in a buffer of the state
+	// and is valid until the next Apply on that state. Args are not kept.
+	// Apply allocates nothing, as long as the state does not grow and args are
+	// written as the workloads write them. wrote is true if the operation
 	// was accepted as a write and so belongs into the entity's witness; reads
 	// and business rejections (a result with a "rejected" member) leave the
 	// state as it was. An error means that no correct client sends this.
@@ -31,11 +28,11 @@ type State interface {
 // entities names every entity type with its fresh state.
 var entities = map[string]func() State{
 	"counter":  func() State { return new(counter) },
-	"register": func() State { return new(register) },
-	"cart":     func() State { return make(cart) },
+	"register": func() State { return newRegister() },
+	"cart":     func() State { return new(cart) },
 	"account":  func() State { return newAccount() },
 	"twin":     func() State { return new(twin) },
-	"board":    func() State { return make(board) },
+	"board":    func() State { return newBoard() },
 	"playback": func() State { return new(playback) },
 	"approval": func() State { return newApproval() },
 }
@@ -49,42 +46,4 @@ func For(entity string) (State, bool) {
 		return nil, false
 	}
 	return newState(), true
-}
-
-// decode reads args into v; no args are an empty object. Members that v lacks
-// are an error, since a service may give them a meaning that the model misses.
-func decode(args json.RawMessage, v any) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if trimmed := bytes.TrimLeft(args, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
-		return fmt.Errorf("args: %q is not an object", args)
-	}
-	d := json.NewDecoder(bytes.NewReader(args))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return fmt.Errorf("args: %w", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("args: %q is more than one object", args)
-	}
-	return nil
-}
-
-// encode returns v as JSON. v is one of this package's structs of numbers and
-// strings, which always encode.
-func encode(v any) json.RawMessage {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("model: encode %T: %v", v, err))
-	}
-	return b
-}
-
-// none is the args of an operation that takes none.
-type none struct{}
-
-// rejection is the result of a business rejection.
-type rejection struct {
-	Rejected string `json:"rejected"`
 }

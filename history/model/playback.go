@@ -2,8 +2,8 @@ package model
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 )
 
 // playback is where a listener is in a recording, and on which device.
@@ -12,34 +12,35 @@ import (
 //	get {}                                   -> {"position":p,"device":d}, 0 and "" before the first seek
 type playback struct {
 	position int64
-	device   string
-}
-
-type playbackState struct {
-	Position int64  `json:"position"`
-	Device   string `json:"device"`
+	device   []byte // never shared
+	out      answer
 }
 
 func (p *playback) Apply(op string, args json.RawMessage, _ string) (json.RawMessage, bool, error) {
 	switch op {
 	case "seek":
-		var in struct {
-			Position *int64  `json:"position"`
-			Device   *string `json:"device"`
+		position, device := number("position"), text("device")
+		if !plain(args, &position, &device) {
+			var in struct {
+				Position *int64  `json:"position"`
+				Device   *string `json:"device"`
+			}
+			if err := decode(args, &in); err != nil {
+				return nil, false, fmt.Errorf("playback seek: %w", err)
+			}
+			position.setNumber(in.Position)
+			device.setText(in.Device)
 		}
-		if err := decode(args, &in); err != nil {
+		if err := position.atLeast(0); err != nil {
 			return nil, false, fmt.Errorf("playback seek: %w", err)
 		}
-		if err := atLeast(0, "position", in.Position); err != nil {
+		if err := device.required(); err != nil {
 			return nil, false, fmt.Errorf("playback seek: %w", err)
 		}
-		if in.Device == nil {
-			return nil, false, errors.New("playback seek: args: device is missing")
-		}
-		p.position, p.device = *in.Position, *in.Device
+		p.position, p.device = position.number, append(p.device[:0], device.text...)
 		return p.state(), true, nil
 	case "get":
-		if err := decode(args, &none{}); err != nil {
+		if err := noArgs(args); err != nil {
 			return nil, false, fmt.Errorf("playback get: %w", err)
 		}
 		return p.state(), false, nil
@@ -47,11 +48,12 @@ func (p *playback) Apply(op string, args json.RawMessage, _ string) (json.RawMes
 	return nil, false, fmt.Errorf("playback: unknown operation %q; have seek, get", op)
 }
 
-func (p *playback) state() json.RawMessage { return encode(playbackState{p.position, p.device}) }
-
-func (p *playback) Clone() State {
-	clone := *p
-	return &clone
+func (p *playback) state() json.RawMessage {
+	return p.out.object().number("position", p.position).bytes("device", p.device).end()
 }
 
-func (p *playback) Fingerprint() string { return string(p.state()) }
+func (p *playback) Clone() State {
+	return &playback{position: p.position, device: slices.Clone(p.device)}
+}
+
+func (p *playback) Fingerprint() string { return string(p.Clone().(*playback).state()) }

@@ -2,8 +2,8 @@ package model
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 )
 
 // register holds one string, or nothing until it is first set.
@@ -11,38 +11,37 @@ import (
 //	set {"value":string} -> {"value":string}, a write
 //	get {}               -> {"value":string}, {"value":null} if never set
 type register struct {
-	value *string // never changed in place
+	state answer // the result of a get
 }
 
-type registerValue struct {
-	Value *string `json:"value"`
-}
+func newRegister() *register { return &register{answer(`{"value":null}`)} }
 
 func (r *register) Apply(op string, args json.RawMessage, _ string) (json.RawMessage, bool, error) {
 	switch op {
 	case "set":
-		var in registerValue
-		if err := decode(args, &in); err != nil {
+		value := text("value")
+		if !plain(args, &value) {
+			var in struct {
+				Value *string `json:"value"`
+			}
+			if err := decode(args, &in); err != nil {
+				return nil, false, fmt.Errorf("register set: %w", err)
+			}
+			value.setText(in.Value)
+		}
+		if err := value.required(); err != nil {
 			return nil, false, fmt.Errorf("register set: %w", err)
 		}
-		if in.Value == nil {
-			return nil, false, errors.New("register set: args: value is missing")
-		}
-		r.value = in.Value
-		return encode(in), true, nil
+		return r.state.object().bytes("value", value.text).end(), true, nil
 	case "get":
-		if err := decode(args, &none{}); err != nil {
+		if err := noArgs(args); err != nil {
 			return nil, false, fmt.Errorf("register get: %w", err)
 		}
-		return encode(registerValue{r.value}), false, nil
+		return json.RawMessage(r.state), false, nil
 	}
 	return nil, false, fmt.Errorf("register: unknown operation %q; have set, get", op)
 }
 
-func (r *register) Clone() State {
-	clone := *r
-	return &clone
-}
+func (r *register) Clone() State { return &register{slices.Clone(r.state)} }
 
-// Fingerprint is the value as JSON: null differs from the string "null".
-func (r *register) Fingerprint() string { return string(encode(r.value)) }
+func (r *register) Fingerprint() string { return string(r.state) }

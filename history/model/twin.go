@@ -2,7 +2,6 @@ package model
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 )
 
@@ -14,15 +13,9 @@ import (
 //	    -> {"rejected":"stale"} if seq is not above that of the last accepted report
 //	get {}
 //	    -> {"seq":n,"value":v}, both 0 before the first report
-type twin struct{ seq, value int64 }
-
-type twinReported struct {
-	Seq int64 `json:"seq"`
-}
-
-type twinState struct {
-	Seq   int64 `json:"seq"`
-	Value int64 `json:"value"`
+type twin struct {
+	seq, value int64
+	out        answer
 }
 
 func (t *twin) Apply(op string, args json.RawMessage, _ string) (json.RawMessage, bool, error) {
@@ -30,38 +23,40 @@ func (t *twin) Apply(op string, args json.RawMessage, _ string) (json.RawMessage
 	case "report":
 		return t.report(args)
 	case "get":
-		if err := decode(args, &none{}); err != nil {
+		if err := noArgs(args); err != nil {
 			return nil, false, fmt.Errorf("twin get: %w", err)
 		}
-		return encode(twinState{t.seq, t.value}), false, nil
+		return t.out.object().number("seq", t.seq).number("value", t.value).end(), false, nil
 	}
 	return nil, false, fmt.Errorf("twin: unknown operation %q; have report, get", op)
 }
 
 func (t *twin) report(args json.RawMessage) (json.RawMessage, bool, error) {
-	var in struct {
-		Seq   *int64 `json:"seq"`
-		Value *int64 `json:"value"`
+	seq, value := number("seq"), number("value")
+	if !plain(args, &seq, &value) {
+		var in struct {
+			Seq   *int64 `json:"seq"`
+			Value *int64 `json:"value"`
+		}
+		if err := decode(args, &in); err != nil {
+			return nil, false, fmt.Errorf("twin report: %w", err)
+		}
+		seq.setNumber(in.Seq)
+		value.setNumber(in.Value)
 	}
-	if err := decode(args, &in); err != nil {
+	if err := seq.atLeast(1); err != nil {
 		return nil, false, fmt.Errorf("twin report: %w", err)
 	}
-	if err := atLeast(1, "seq", in.Seq); err != nil {
+	if err := value.required(); err != nil {
 		return nil, false, fmt.Errorf("twin report: %w", err)
 	}
-	if in.Value == nil {
-		return nil, false, errors.New("twin report: args: value is missing")
+	if seq.number <= t.seq {
+		return t.out.rejected("stale"), false, nil
 	}
-	if *in.Seq <= t.seq {
-		return encode(rejection{"stale"}), false, nil
-	}
-	t.seq, t.value = *in.Seq, *in.Value
-	return encode(twinReported{t.seq}), true, nil
+	t.seq, t.value = seq.number, value.number
+	return t.out.object().number("seq", t.seq).end(), true, nil
 }
 
-func (t *twin) Clone() State {
-	clone := *t
-	return &clone
-}
+func (t *twin) Clone() State { return &twin{seq: t.seq, value: t.value} }
 
-func (t *twin) Fingerprint() string { return string(encode(twinState{t.seq, t.value})) }
+func (t *twin) Fingerprint() string { return fmt.Sprint(t.seq, t.value) }

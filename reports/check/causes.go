@@ -74,7 +74,7 @@ func (c *Collector) addCaused(parent *history.Op, hash, seq uint64) {
 		if accepted(parent) && e.Required && outcome == history.Info {
 			doneBy = parent.Returned
 		}
-		at := hashKey(e.Entity, e.Key)
+		at := hashKey(e.Entity, e.Key) & c.keyBits
 		b := c.names.pack(c.buf[:0], &op, at, seq)
 		b[recFlags] |= isCaused
 		b = binary.AppendUvarint(b, uint64(i))

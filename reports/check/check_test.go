@@ -3,13 +3,11 @@ package check
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"statequake/history"
-	"statequake/history/model"
 )
 
 func mustParse(t *testing.T, text string) *history.Run {
@@ -174,61 +172,5 @@ func TestTextFromTheSystemIsMadeFit(t *testing.T) {
 		if len(v.Explanation) > 400 || strings.ContainsAny(v.Explanation, "\x1b\uFFFD") {
 			t.Errorf("%q", v.Explanation)
 		}
-	}
-}
-
-// busyRun is a legal history of keys counters with ops operations in all.
-func busyRun(ops, keys int) *history.Run {
-	r := rand.New(rand.NewPCG(1, 1))
-	run := &history.Run{Ops: make([]history.Op, 0, ops+keys)}
-	ids := make([][]string, keys)
-	digests := make([]string, keys)
-	states := make([]model.State, keys)
-	for k := range keys {
-		digests[k] = history.ZeroDigest
-		states[k], _ = model.For("counter")
-	}
-	for n := range ops {
-		k := r.IntN(keys)
-		at := time.Duration(n) * time.Microsecond
-		op := history.Op{
-			ID: fmt.Sprintf("7f3a-l%d", n), N: int64(n), Phase: history.Load, Entity: "counter", Key: fmt.Sprintf("c-%d.1", k), Name: "get",
-			Sent: at - time.Duration(r.IntN(2000))*time.Microsecond, Returned: at + time.Duration(r.IntN(2000))*time.Microsecond,
-			Attempts: 1, Outcome: history.OK, Epoch: 1, Node: "n1",
-		}
-		if r.IntN(2) == 0 {
-			op.Name, op.Args = "add", json.RawMessage(`{"n":1}`)
-			ids[k] = append(ids[k], op.ID)
-			digests[k] = history.NextDigest(digests[k], op.ID)
-		}
-		op.Result, _, _ = states[k].Apply(op.Name, op.Args, op.ID)
-		op.Version, op.Digest = int64(len(ids[k])), digests[k]
-		run.Ops = append(run.Ops, op)
-	}
-	for k := range keys {
-		at := time.Duration(ops)*time.Microsecond + time.Second
-		op := history.Op{
-			ID: fmt.Sprintf("7f3a-a%d", k), N: int64(k), Phase: history.Audit, Entity: "counter", Key: fmt.Sprintf("c-%d.1", k), Name: witnessOp,
-			Sent: at, Returned: at + time.Millisecond, Attempts: 1, Outcome: history.OK, Epoch: 1, Node: "n1",
-		}
-		witnessReply(&op, ids[k])
-		run.Ops = append(run.Ops, op)
-	}
-	run.Footer = footer(run.Ops)
-	return run
-}
-
-func BenchmarkWitness(b *testing.B) {
-	run := busyRun(1_000_000, 1000)
-	for _, ack := range []string{Durable, Memory} {
-		b.Run(ack, func(b *testing.B) {
-			for b.Loop() {
-				r := find(Run(run, Options{Ack: ack, Window: time.Second, Witness: true}), "witness")
-				if r.Verdict != Pass || r.Ops != len(run.Ops) {
-					b.Fatalf("%s, %d ops", r.Verdict, r.Ops)
-				}
-			}
-			b.ReportMetric(float64(len(run.Ops))*float64(b.N)/b.Elapsed().Seconds(), "ops/s")
-		})
 	}
 }

@@ -2,6 +2,7 @@ package check
 
 import (
 	"encoding/binary"
+	"math"
 	"time"
 
 	"statequake/history"
@@ -23,6 +24,8 @@ type Collector struct {
 	counts map[history.Phase]history.Counts
 	calm   time.Duration // the last instant at which an operation is known to have gone wrong
 	buf    []byte
+
+	keyBits uint64 // what is used of the hashes of keys; all but in tests
 }
 
 // Rest is what Judge needs to know of a run beside its operations.
@@ -37,7 +40,7 @@ func New(opt Options) *Collector {
 	opt = opt.withDefaults()
 	return &Collector{
 		opt: opt, inMemory: opt.Memory, disk: disk{dir: opt.Dir},
-		counts: map[history.Phase]history.Counts{}, calm: always,
+		counts: map[history.Phase]history.Counts{}, calm: always, keyBits: math.MaxUint64,
 	}
 }
 
@@ -51,7 +54,7 @@ func (c *Collector) Add(op *history.Op) error {
 	if op.Phase != history.Audit && op.Outcome != history.OK {
 		c.calm = max(c.calm, op.Returned)
 	}
-	hash := hashKey(op.Entity, op.Key)
+	hash := hashKey(op.Entity, op.Key) & c.keyBits
 	c.buf = c.names.pack(c.buf[:0], op, hash, seq)
 	c.put(op.ID, hash, c.buf)
 	c.addCaused(op, hash, seq)

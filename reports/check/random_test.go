@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"flag"
@@ -143,7 +144,7 @@ func execute(op *history.Op, state model.State, ids []string) []string {
 		ids = append(slices.Clip(ids), op.ID)
 	}
 	if op.Outcome == history.OK {
-		op.Result = result
+		op.Result = bytes.Clone(result)
 		saw(op, ids)
 	}
 	return ids

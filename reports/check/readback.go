@@ -1,6 +1,10 @@
 package check
 
-import "statequake/history"
+import (
+	"time"
+
+	"statequake/history"
+)
 
 // Reasons that more than one check gives.
 const (
@@ -19,13 +23,15 @@ func touched(ops []*history.Op) bool {
 	return false
 }
 
-// readBack reports whether an audit read a key when every acknowledgement that
-// it gave had returned. It is for runs without a witness, whose audit sends the
+// readBack reports whether the last audit read a key, when every acknowledgement
+// that it gave had returned. It is for runs without a witness, whose audit sends the
 // reads of the workload.
 func readBack(ops []*history.Op) bool {
-	acknowledged, audited := always, always
+	acknowledged, audited, unanswered := always, always, always
 	for _, op := range ops {
 		switch {
+		case op.Outcome != history.OK && op.Phase == history.Audit:
+			unanswered = max(unanswered, tried(op))
 		case op.Outcome != history.OK:
 		case op.Phase != history.Audit:
 			acknowledged = max(acknowledged, op.Returned)
@@ -33,5 +39,13 @@ func readBack(ops []*history.Op) bool {
 			audited = max(audited, op.Sent)
 		}
 	}
-	return audited > acknowledged
+	return audited > acknowledged && audited >= unanswered
+}
+
+// tried is when an audit was sent. One that was not to be sent any more came last.
+func tried(op *history.Op) time.Duration {
+	if op.Outcome == history.Unsent {
+		return never
+	}
+	return op.Sent
 }

@@ -111,7 +111,7 @@ func (d *disk) write(b []byte) error {
 	if d.file == nil {
 		f, err := os.CreateTemp(d.dir, "statequake-check-*")
 		if err != nil {
-			return fmt.Errorf("spill operations: %w", err)
+			return fmt.Errorf("spill operations: %w\nhint: set TMPDIR to a folder that can be written", err)
 		}
 		d.file = f
 		if err := os.Remove(f.Name()); err != nil {

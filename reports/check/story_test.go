@@ -199,7 +199,7 @@ func parseOp(run *history.Run, fields []string) error {
 	answer := strings.Join(result, " ")
 	if op.Name == "audit" {
 		op.Phase, op.Name = history.Audit, witnessOp
-		if answer == "fail" || answer == "info" {
+		if answer == "fail" || answer == "info" || answer == "unsent" {
 			op.Outcome = history.Outcome(answer)
 		} else {
 			witnessReply(&op, result)

@@ -90,11 +90,14 @@ func (t *truth) has(v int64, digest string) bool {
 // in f why.
 func (w *auditor) newKey(h *keyOps, f *findings) *key {
 	k := &key{auditor: w, keyOps: h, findings: findings{perKind: listedPerKey}}
-	var lastSent time.Duration
+	var lastSent, unanswered time.Duration
 	acknowledged, audits := 0, 0
 	for _, op := range h.sent() {
 		switch {
 		case op.Outcome != history.OK:
+			if op.Phase == history.Audit {
+				unanswered = max(unanswered, tried(op))
+			}
 		case op.Phase != history.Audit:
 			acknowledged++
 		case op.Name == witnessOp:
@@ -129,6 +132,9 @@ func (w *auditor) newKey(h *keyOps, f *findings) *key {
 			f.note(true, h.entityKey, 0, "acknowledged operations, but no successful audit")
 		}
 		return nil
+	}
+	if unanswered > lastSent {
+		f.note(true, h.entityKey, 0, "keys that answered an audit, but not a later one")
 	}
 	w.mem.digests = appendChain(w.mem.digests[:0], k.ids)
 	k.digests = w.mem.digests

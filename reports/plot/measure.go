@@ -8,6 +8,7 @@ import (
 
 	"statequake/history"
 	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 // maxBuckets bounds the points of a line over time, and with them the size of
@@ -35,17 +36,20 @@ type bucket struct {
 	stats.Window
 	latencies      []time.Duration // of ok operations due in it, ascending
 	due, ok, notOK int             // ok and notOK by the time of return
+	answers        int             // how many latencies there are
 }
 
 // middle is the bucket's place on a time axis, in seconds.
 func (b *bucket) middle() float64 { return (b.From.Seconds() + b.To.Seconds()) / 2 }
 
-func measure(run *history.Run, in Input) measured {
+func measure(ops *trace.Ops, in Input) measured {
 	m := measured{every: bucketLength(in.Load.Length())}
 	m.buckets = divide(in.Load, m.every)
+	var outside bucket // nobody looks at it
 	at := func(t time.Duration) *bucket {
 		if !in.Load.Contains(t) || len(m.buckets) == 0 {
-			return &bucket{} // nobody looks at it
+			outside = bucket{}
+			return &outside
 		}
 		return &m.buckets[min(int((t-in.Load.From)/m.every), len(m.buckets)-1)]
 	}
@@ -55,33 +59,49 @@ func measure(run *history.Run, in Input) measured {
 			disturbed = append(disturbed, w)
 		}
 	}
-	for i := range run.Ops {
-		op := &run.Ops[i]
-		if op.Phase != history.Load {
+	during := func(op *trace.Op) bool {
+		return slices.ContainsFunc(disturbed, func(w stats.Window) bool { return op.Scheduled < w.To && op.Returned >= w.From })
+	}
+	// Latencies are counted first, so that each list is allocated once.
+	nDuring := 0
+	for op, kind := range ops.All() {
+		if kind.Phase != history.Load {
 			continue
 		}
 		m.due++
 		due := at(op.Scheduled)
 		due.due++
-		switch op.Outcome {
+		switch kind.Outcome {
 		case history.OK:
 			m.ok++
 			at(op.Returned).ok++
+			due.answers++
+			if during(op) {
+				nDuring++
+			}
 		case history.Unsent:
 			m.notOK++
 			due.notOK++
-			continue
 		default:
 			m.notOK++
 			at(op.Returned).notOK++
+		}
+	}
+	for i := range m.buckets {
+		m.buckets[i].latencies = make([]time.Duration, 0, m.buckets[i].answers)
+	}
+	m.steady, m.during = make([]time.Duration, 0, m.ok-nDuring), make([]time.Duration, 0, nDuring)
+	for op, kind := range ops.All() {
+		if kind.Phase != history.Load || kind.Outcome != history.OK {
 			continue
 		}
-		latency := op.Latency()
-		due.latencies = append(due.latencies, latency)
-		if slices.ContainsFunc(disturbed, func(w stats.Window) bool { return op.Scheduled < w.To && op.Returned >= w.From }) {
-			m.during = append(m.during, latency)
+		if due := at(op.Scheduled); due.answers > 0 {
+			due.latencies = append(due.latencies, op.Latency())
+		}
+		if during(op) {
+			m.during = append(m.during, op.Latency())
 		} else {
-			m.steady = append(m.steady, latency)
+			m.steady = append(m.steady, op.Latency())
 		}
 	}
 	for i := range m.buckets {

@@ -10,8 +10,8 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
 
-	"statequake/history"
 	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 // Fault is a fault as a band over the time axis, on the run clock: From, when
@@ -46,12 +46,12 @@ type File struct {
 //     counts when it returned, an unsent one when it was due; what returned after
 //     the load is not shown.
 //
-// Times on the axes are on the run clock. The same run and input give the same
+// Times on the axes are on the run clock. The same operations and input give the same
 // bytes, whatever the time and the machine's fonts. A run without an operation
 // to show gives pictures that say so.
-func Render(run *history.Run, in Input) ([]File, error) {
+func Render(ops *trace.Ops, in Input) ([]File, error) {
 	in.Load.To = max(in.Load.To, in.Load.From+shortest)
-	m := measure(run, in)
+	m := measure(ops, in)
 	var files []File
 	for _, picture := range []struct {
 		name  string

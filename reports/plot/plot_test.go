@@ -22,6 +22,7 @@ import (
 
 	"statequake/history"
 	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 var update = flag.Bool("update", false, "write testdata anew")
@@ -82,7 +83,7 @@ func sample() (*history.Run, Input) {
 // written returns what Render draws, by name.
 func written(t *testing.T, run *history.Run, in Input) map[string][]byte {
 	t.Helper()
-	rendered, err := Render(run, in)
+	rendered, err := Render(&trace.Of(run).Ops, in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +264,7 @@ func TestHostileNames(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in.Title = rapid.String().Draw(t, "title")
 		in.Faults[1].Name = string(rapid.SliceOf(rapid.Byte()).Draw(t, "fault"))
-		svg, err := throughputChart(measure(run, in), in).svg()
+		svg, err := throughputChart(measure(&trace.Of(run).Ops, in), in).svg()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,8 +300,8 @@ func TestSameAsStats(t *testing.T) {
 		stats.Window{From: 14 * time.Second, To: 20 * time.Second})
 	// On its way after the load, when no fault of the load disturbs it.
 	run.Ops[1199].Returned = 16 * time.Second
-	m := measure(run, in)
-	s := stats.Measure(run, stats.Config{Load: in.Load, Faults: in.Disturbed})
+	m := measure(&trace.Of(run).Ops, in)
+	s := stats.Measure(trace.Of(run), stats.Config{Load: in.Load, Faults: in.Disturbed})
 	for _, part := range []struct {
 		name string
 		have []time.Duration
@@ -323,7 +324,7 @@ func TestSameAsStats(t *testing.T) {
 
 func TestBuckets(t *testing.T) {
 	in := Input{Load: stats.Window{From: time.Second, To: 1650 * ms}}
-	m := measure(&history.Run{Ops: []history.Op{
+	m := measure(&trace.Of(&history.Run{Ops: []history.Op{
 		operation(time.Second, 250*ms, history.OK),        // due in the first, back in the second
 		operation(1199*ms, 2*time.Second, history.Info),   // back after the load
 		operation(1200*ms, 0, history.Unsent),             // counts when due
@@ -331,7 +332,7 @@ func TestBuckets(t *testing.T) {
 		operation(1640*ms, 9*ms, history.OK),              // in the rest, which belongs to the third
 		operation(1650*ms, 0, history.OK),                 // after the load
 		operation(999*ms, time.Millisecond*2, history.OK), // due before the load, back in it
-	}}, in)
+	}}).Ops, in)
 	var have []string
 	for i := range m.buckets {
 		b := &m.buckets[i]
@@ -361,7 +362,7 @@ func TestBuckets(t *testing.T) {
 // An outage is a gap, not a line from its one side to the other.
 func TestGap(t *testing.T) {
 	run, in := sample()
-	c := latencyChart(measure(run, in), in)
+	c := latencyChart(measure(&trace.Of(run).Ops, in), in)
 	for _, l := range c.lines {
 		if len(l.parts) != 2 || len(l.parts[0]) != 35 || len(l.parts[1]) != 21 {
 			t.Errorf("%s has %d parts, want two, of 35 and 21 points", l.name, len(l.parts))

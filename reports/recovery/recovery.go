@@ -8,6 +8,7 @@ import (
 
 	"statequake/history"
 	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 // How slow an ok operation must be to count as bad. A system that holds
@@ -127,20 +128,29 @@ type Outage struct {
 
 // Run is what a recovery is measured from.
 type Run struct {
-	Ops    []history.Op // in any order
+	Ops    *trace.Ops   // in any order
 	Faults []Fault      // ordered by Requested
 	Load   stats.Window // the load phase
-	Lost   []string     // ids of lost acknowledged writes
+	Lost   []Lost       // acknowledged writes that are gone
 	// LostKnown is whether a check could tell which acknowledged writes are lost.
 	LostKnown bool
+}
+
+// Lost is an acknowledged write that is gone.
+type Lost struct {
+	Entity, Key string
+	Returned    time.Duration // when the acknowledgement was read
 }
 
 // Measure returns the recovery of each fault, in the order of r.Faults; nil for
 // a fault that was not injected.
 func Measure(r Run) []*Recovery {
-	m := newMeasurement(r)
 	out := make([]*Recovery, len(r.Faults))
-	affected := make([]map[key]bool, len(r.Faults))
+	if !slices.ContainsFunc(r.Faults, func(f Fault) bool { return f.Injected != nil }) {
+		return out
+	}
+	m := newMeasurement(r)
+	affected := make([]map[int32]bool, len(r.Faults))
 	for i := range r.Faults {
 		if r.Faults[i].Injected != nil {
 			out[i], affected[i] = m.fault(i)
@@ -152,53 +162,76 @@ func Measure(r Run) []*Recovery {
 	return out
 }
 
-// key names one entity.
-type key struct{ entity, key string }
-
-// measurement holds what is shared by all faults of a run.
+// measurement holds what is shared by all faults of a run. Operations are
+// indexes into Ops.
 type measurement struct {
 	Run
-	byKey map[key][]*history.Op // sent operations of all phases, by sent
-	loads []*history.Op         // load operations, by scheduled
+	keyed []int32 // sent operations of all phases, by key, then by sent
+	ends  []int32 // where the operations of each key end in keyed
+	loads []int32 // load operations, by scheduled
 
 	load, probe pace // warmup is judged by the pace of the load
 
 	// Before the first fault; baseOK is 0 if nothing was measured.
 	baseOK  float64 // share of scheduled load operations answered ok
 	baseP99 time.Duration
+
+	well []int32 // see outage; one slice for all keys
 }
 
 func newMeasurement(r Run) *measurement {
-	m := &measurement{Run: r, byKey: map[key][]*history.Op{}}
+	m := &measurement{Run: r}
 	before := r.Load.To // the request of the first fault
 	for _, f := range r.Faults {
 		if start := f.start(); start != nil {
 			before = min(before, *start)
 		}
 	}
-	var latencies []time.Duration
-	var scheduled int
-	for i := range r.Ops {
-		op := &r.Ops[i]
-		if op.Phase == history.Load {
-			m.loads = append(m.loads, op)
+	var scheduled, answered, loads int
+	m.ends = make([]int32, len(r.Ops.Keys())+1)
+	for op, kind := range r.Ops.All() {
+		if kind.Phase == history.Load {
+			loads++
 			if op.Scheduled < before {
 				scheduled++
-				if op.Outcome == history.OK {
-					latencies = append(latencies, op.Latency())
+				if kind.Outcome == history.OK {
+					answered++
 				}
 			}
 		}
-		if op.Outcome == history.Unsent {
-			continue
+		if kind.Outcome != history.Unsent {
+			m.ends[op.Key+1]++
 		}
-		k := key{op.Entity, op.Key}
-		m.byKey[k] = append(m.byKey[k], op)
 	}
-	for _, ops := range m.byKey {
-		slices.SortStableFunc(ops, func(a, b *history.Op) int { return cmp.Compare(a.Sent, b.Sent) })
+	for k := range r.Ops.Keys() {
+		m.ends[k+1] += m.ends[k]
 	}
-	slices.SortStableFunc(m.loads, func(a, b *history.Op) int { return cmp.Compare(a.Scheduled, b.Scheduled) })
+	m.keyed, m.loads = make([]int32, m.ends[len(m.ends)-1]), make([]int32, 0, loads)
+	latencies := make([]time.Duration, 0, answered)
+	for i := range r.Ops.Len() {
+		op := r.Ops.At(i)
+		kind := r.Ops.Kind(op)
+		if kind.Phase == history.Load {
+			m.loads = append(m.loads, int32(i))
+			if op.Scheduled < before && kind.Outcome == history.OK {
+				latencies = append(latencies, op.Latency())
+			}
+		}
+		if kind.Outcome != history.Unsent {
+			m.keyed[m.ends[op.Key]] = int32(i)
+			m.ends[op.Key]++
+		}
+	}
+	m.ends = m.ends[:len(m.ends)-1] // each was the start of its key, and has moved to its end
+	sent := func(a, b int32) int {
+		return cmp.Or(cmp.Compare(r.Ops.At(int(a)).Sent, r.Ops.At(int(b)).Sent), cmp.Compare(a, b))
+	}
+	for k := range m.ends {
+		slices.SortFunc(m.byKey(int32(k)), sent)
+	}
+	slices.SortFunc(m.loads, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(r.Ops.At(int(a)).Scheduled, r.Ops.At(int(b)).Scheduled), cmp.Compare(a, b))
+	})
 	m.load, m.probe = newPace(r, history.Load, before), newPace(r, history.Probe, before)
 	if len(latencies) > 0 {
 		m.baseOK = float64(len(latencies)) / float64(scheduled)
@@ -207,43 +240,64 @@ func newMeasurement(r Run) *measurement {
 	return m
 }
 
+// byKey returns the sent operations of a key, by sent.
+func (m *measurement) byKey(key int32) []int32 {
+	start := int32(0)
+	if key > 0 {
+		start = m.ends[key-1]
+	}
+	return m.keyed[start:m.ends[key]]
+}
+
+// at returns an operation and its kind.
+func (m *measurement) at(i int32) (*trace.Op, *trace.Kind) {
+	op := m.Ops.At(int(i))
+	return op, m.Ops.Kind(op)
+}
+
 // pace is how fast the ok operations of one phase are answered, from sent to
 // returned.
 type pace struct {
 	alone    time.Duration   // beyond it an operation is bad, whatever the others do
 	together time.Duration   // beyond it an operation is bad if most others are, too
 	sent     []time.Duration // of all, in order
-	slow     []int           // how many of the first i took longer than together
+	slow     []time.Duration // sent of those that took longer than together, in order
 }
 
 // newPace measures the operations of a phase. What is usual is told by those that
 // returned before the first fault was requested.
 func newPace(r Run, phase history.Phase, before time.Duration) pace {
-	var ops []*history.Op
-	var usual []time.Duration
-	for i := range r.Ops {
-		op := &r.Ops[i]
-		if op.Phase != phase || op.Outcome != history.OK {
-			continue
-		}
-		ops = append(ops, op)
-		if op.Sent >= r.Load.From && op.Returned < before {
-			usual = append(usual, op.Returned-op.Sent)
+	isUsual := func(op *trace.Op) bool { return op.Sent >= r.Load.From && op.Returned < before }
+	n, usually := 0, 0
+	for op, kind := range r.Ops.All() {
+		if kind.Phase == phase && kind.Outcome == history.OK {
+			n++
+			if isUsual(op) {
+				usually++
+			}
 		}
 	}
-	p := pace{alone: SlowFloor, together: SlowFloor, slow: []int{0}}
+	p := pace{alone: SlowFloor, together: SlowFloor, sent: make([]time.Duration, 0, n)}
+	usual := make([]time.Duration, 0, usually)
+	for op, kind := range r.Ops.All() {
+		if kind.Phase == phase && kind.Outcome == history.OK {
+			p.sent = append(p.sent, op.Sent)
+			if isUsual(op) {
+				usual = append(usual, op.Returned-op.Sent)
+			}
+		}
+	}
 	if len(usual) > 0 {
 		p.alone = max(SlowFloor, SlowFactor*percentile(usual, 99))
 		p.together = max(SlowFloor, PaceFactor*percentile(usual, 50))
 	}
-	slices.SortFunc(ops, func(a, b *history.Op) int { return cmp.Compare(a.Sent, b.Sent) })
-	for i, op := range ops {
-		p.sent = append(p.sent, op.Sent)
-		p.slow = append(p.slow, p.slow[i])
-		if op.Returned-op.Sent > p.together {
-			p.slow[i+1]++
+	for op, kind := range r.Ops.All() {
+		if kind.Phase == phase && kind.Outcome == history.OK && op.Returned-op.Sent > p.together {
+			p.slow = append(p.slow, op.Sent)
 		}
 	}
+	slices.Sort(p.sent)
+	slices.Sort(p.slow)
 	return p
 }
 
@@ -254,9 +308,13 @@ func (p *pace) bad(sent, took time.Duration) bool {
 
 // slowIn tells whether more than half of what was sent in [from, to) was slow.
 func (p *pace) slowIn(from, to time.Duration) bool {
-	i, _ := slices.BinarySearch(p.sent, from)
-	j, _ := slices.BinarySearch(p.sent, to)
-	return j-i >= PaceOps && 2*(p.slow[j]-p.slow[i]) > j-i
+	within := func(sent []time.Duration) int {
+		i, _ := slices.BinarySearch(sent, from)
+		j, _ := slices.BinarySearch(sent, to)
+		return j - i
+	}
+	n := within(p.sent)
+	return n >= PaceOps && 2*within(p.slow) > n
 }
 
 // start is when a fault may have begun to act.
@@ -267,16 +325,16 @@ func (f *Fault) start() *time.Duration {
 	return f.Injected
 }
 
-func traffic(op *history.Op) bool {
-	return op.Phase == history.Warmup || op.Phase == history.Load || op.Phase == history.Probe
+func traffic(kind *trace.Kind) bool {
+	return kind.Phase == history.Warmup || kind.Phase == history.Load || kind.Phase == history.Probe
 }
 
-func (m *measurement) bad(op *history.Op) bool {
+func (m *measurement) bad(op *trace.Op, kind *trace.Kind) bool {
 	p := &m.load
-	if op.Phase == history.Probe {
+	if kind.Phase == history.Probe {
 		p = &m.probe
 	}
-	return op.Outcome != history.OK || p.bad(op.Sent, op.Returned-op.Sent)
+	return kind.Outcome != history.OK || p.bad(op.Sent, op.Returned-op.Sent)
 }
 
 // span is when the traffic of fault i was sent.
@@ -290,7 +348,7 @@ func (m *measurement) span(i int) stats.Window {
 	return w
 }
 
-func (m *measurement) fault(i int) (*Recovery, map[key]bool) {
+func (m *measurement) fault(i int) (*Recovery, map[int32]bool) {
 	f := &m.Faults[i]
 	injected := *f.Injected
 	span := m.span(i)
@@ -300,16 +358,17 @@ func (m *measurement) fault(i int) (*Recovery, map[key]bool) {
 	}
 
 	r := &Recovery{}
-	affected := map[key]bool{}
+	affected := map[int32]bool{}
 	var outages []time.Duration
 	var longest time.Duration
 	var impact *time.Duration
 	asked, ended := false, false
-	for k, ops := range m.byKey {
+	for key := range int32(len(m.ends)) {
+		ops := m.byKey(key)
 		episode := m.outage(ops, span)
 		asked = asked || episode.asked
-		if episode.bad || slices.Contains(f.Targets, executor(ops, span.From)) {
-			affected[k] = true
+		if episode.bad || slices.Contains(f.Targets, m.executor(ops, span.From)) {
+			affected[key] = true
 		}
 		if !episode.bad {
 			continue
@@ -363,8 +422,8 @@ func (m *measurement) fault(i int) (*Recovery, map[key]bool) {
 			r.Window.To = max(r.Window.To, injected+*r.Steady)
 		}
 	}
-	for _, op := range m.scheduled(r.Window) {
-		if op.Outcome != history.OK {
+	for _, i := range m.scheduled(r.Window) {
+		if _, kind := m.at(i); kind.Outcome != history.OK {
 			r.GoodputDeficit++
 		}
 	}
@@ -373,17 +432,14 @@ func (m *measurement) fault(i int) (*Recovery, map[key]bool) {
 
 // executor is the node that executed the last operation that returned before
 // t, "" if unknown. ops are those of one key.
-func executor(ops []*history.Op, t time.Duration) string {
-	var last *history.Op
-	for _, op := range ops {
-		if op.Node != "" && op.Returned < t && (last == nil || op.Returned >= last.Returned) {
-			last = op
+func (m *measurement) executor(ops []int32, t time.Duration) string {
+	node, returned := "", time.Duration(0)
+	for _, i := range ops {
+		if op, kind := m.at(i); kind.Node != "" && op.Returned < t && (node == "" || op.Returned >= returned) {
+			node, returned = kind.Node, op.Returned
 		}
 	}
-	if last == nil {
-		return ""
-	}
-	return last.Node
+	return node
 }
 
 // episode is the worst outage of one key within a fault's traffic.
@@ -398,34 +454,36 @@ type episode struct {
 
 // outage finds the longest outage of a key. ops are all its sent operations, by
 // sent.
-func (m *measurement) outage(ops []*history.Op, span stats.Window) episode {
+func (m *measurement) outage(ops []int32, span stats.Window) episode {
 	var e episode
 	// well[i] is the ok operation answered first among those sent at or after
-	// ops[i], ops[i] included.
-	well := make([]*history.Op, len(ops)+1)
+	// ops[i], ops[i] included, as an index into ops; none if there is none.
+	well, first, firstAt := slices.Grow(m.well[:0], len(ops))[:len(ops)], none, time.Duration(0)
+	m.well = well
 	for i := len(ops) - 1; i >= 0; i-- {
-		well[i] = well[i+1]
-		if ops[i].Outcome == history.OK && (well[i] == nil || ops[i].Returned <= well[i].Returned) {
-			well[i] = ops[i]
+		if op, kind := m.at(ops[i]); kind.Outcome == history.OK && (first == none || op.Returned <= firstAt) {
+			first, firstAt = int32(i), op.Returned
 		}
+		well[i] = first
 	}
-	var ended *history.Op // what ended the outage measured last
-	for i, op := range ops {
-		if !traffic(op) || !span.Contains(op.Sent) {
+	ended := none // what ended the outage measured last
+	for i := range ops {
+		op, kind := m.at(ops[i])
+		if !traffic(kind) || !span.Contains(op.Sent) {
 			continue
 		}
 		e.asked = true
-		if !m.bad(op) {
+		if !m.bad(op, kind) {
 			continue
 		}
 		if !e.bad {
 			e.bad, e.first = true, op.Sent
 		}
-		if ended != nil && well[i] == ended {
+		if ended != none && well[i] == ended {
 			continue // the same outage, begun earlier
 		}
 		ended = well[i]
-		length, sparse, dead := m.from(ops[i:], well[i])
+		length, sparse, dead := m.from(ops, i, well[i])
 		if dead {
 			e.dead = true
 			continue
@@ -438,40 +496,49 @@ func (m *measurement) outage(ops []*history.Op, span stats.Window) episode {
 	return e
 }
 
-// from measures the outage that ops[0], which is bad, begins; well ended it,
-// or nothing did if it is nil.
-func (m *measurement) from(ops []*history.Op, well *history.Op) (length time.Duration, sparse, dead bool) {
-	begin := ops[0].Sent
-	if well == ops[0] {
-		return well.Returned - begin, false, false
+// none is no operation.
+const none = int32(-1)
+
+// from measures the outage that ops[i], which is bad, begins; ops[well] ended
+// it, or nothing did if that is none.
+func (m *measurement) from(ops []int32, i int, well int32) (length time.Duration, sparse, dead bool) {
+	first, _ := m.at(ops[i])
+	begin := first.Sent
+	if well == int32(i) {
+		return first.Returned - begin, false, false
 	}
-	proven := ops[0].Returned // the last bad answer
-	for _, op := range ops[1:] {
-		if op == well || (well != nil && op.Sent > well.Sent) {
+	var end *trace.Op
+	if well != none {
+		end, _ = m.at(ops[well])
+	}
+	proven := first.Returned // the last bad answer
+	for _, n := range ops[i+1:] {
+		op, kind := m.at(n)
+		if op == end || (end != nil && op.Sent > end.Sent) {
 			break
 		}
-		if well == nil && op.Sent >= ops[0].Returned {
+		if end == nil && op.Sent >= first.Returned {
 			return 0, false, true
 		}
-		if m.bad(op) {
+		if m.bad(op, kind) {
 			proven = max(proven, op.Returned)
 		}
 	}
-	if well == nil {
+	if end == nil {
 		return proven - begin, true, false
 	}
-	if gap := well.Sent - proven; gap > MaxGap && gap > proven-begin {
+	if gap := end.Sent - proven; gap > MaxGap && gap > proven-begin {
 		return proven - begin, true, false
 	}
-	return well.Returned - begin, false, false
+	return end.Returned - begin, false, false
 }
 
 // firstOK is when the first ok answer arrived to an operation on an affected
 // key that was sent after t.
-func (m *measurement) firstOK(affected map[key]bool, t time.Duration) (at time.Duration, found bool) {
-	for k := range affected {
-		for _, op := range m.byKey[k] {
-			if op.Outcome == history.OK && op.Sent > t && (!found || op.Returned < at) {
+func (m *measurement) firstOK(affected map[int32]bool, t time.Duration) (at time.Duration, found bool) {
+	for key := range affected {
+		for _, i := range m.byKey(key) {
+			if op, kind := m.at(i); kind.Outcome == history.OK && op.Sent > t && (!found || op.Returned < at) {
 				at, found = op.Returned, true
 			}
 		}
@@ -480,10 +547,12 @@ func (m *measurement) firstOK(affected map[key]bool, t time.Duration) (at time.D
 }
 
 // scheduled returns the load operations scheduled within w.
-func (m *measurement) scheduled(w stats.Window) []*history.Op {
-	from := sort.Search(len(m.loads), func(i int) bool { return m.loads[i].Scheduled >= w.From })
-	to := sort.Search(len(m.loads), func(i int) bool { return m.loads[i].Scheduled >= w.To })
-	return m.loads[from:max(from, to)]
+func (m *measurement) scheduled(w stats.Window) []int32 {
+	due := func(t time.Duration) int {
+		return sort.Search(len(m.loads), func(i int) bool { return m.Ops.At(int(m.loads[i])).Scheduled >= t })
+	}
+	from := due(w.From)
+	return m.loads[from:max(from, due(w.To))]
 }
 
 // steady searches the grid of SteadyStep from injected on, at from or later,
@@ -510,8 +579,8 @@ func (m *measurement) steady(injected, from, to time.Duration) (time.Duration, b
 func (m *measurement) good(from time.Duration) bool {
 	ops := m.scheduled(stats.Window{From: from, To: from + SteadyWindow})
 	var latencies []time.Duration
-	for _, op := range ops {
-		if op.Outcome == history.OK {
+	for _, i := range ops {
+		if op, kind := m.at(i); kind.Outcome == history.OK {
 			latencies = append(latencies, op.Latency())
 		}
 	}
@@ -521,30 +590,23 @@ func (m *measurement) good(from time.Duration) bool {
 }
 
 // lost puts each lost acknowledged write down to one fault.
-func (m *measurement) lost(out []*Recovery, affected []map[key]bool) {
+func (m *measurement) lost(out []*Recovery, affected []map[int32]bool) {
 	for _, r := range out {
 		if r != nil {
 			r.LostAcks, r.RPO = new(int), new(time.Duration)
 		}
 	}
-	ids := map[string]bool{}
-	for _, id := range m.Lost {
-		ids[id] = true
-	}
-	for i := range m.Ops {
-		op := &m.Ops[i]
-		if !ids[op.ID] {
-			continue
-		}
+	for _, ack := range m.Lost {
+		key, known := m.Ops.KeyOf(trace.Key{Entity: ack.Entity, Key: ack.Key})
 		chosen, sure := -1, false
 		for i, r := range out {
 			switch {
 			case r == nil || sure:
-			case *m.Faults[i].Injected < op.Returned:
+			case *m.Faults[i].Injected < ack.Returned:
 				chosen = i
-			case affected[i][key{op.Entity, op.Key}]:
+			case known && affected[i][key]:
 				chosen, sure = i, true
-			case chosen < 0 || *m.Faults[chosen].Injected < op.Returned:
+			case chosen < 0 || *m.Faults[chosen].Injected < ack.Returned:
 				chosen = i
 			}
 		}
@@ -553,7 +615,7 @@ func (m *measurement) lost(out []*Recovery, affected []map[key]bool) {
 		}
 		r := out[chosen]
 		*r.LostAcks++
-		*r.RPO = max(*r.RPO, *m.Faults[chosen].Injected-op.Returned)
+		*r.RPO = max(*r.RPO, *m.Faults[chosen].Injected-ack.Returned)
 	}
 }
 

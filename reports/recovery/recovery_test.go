@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"statequake/history"
 	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 const ms = time.Millisecond
@@ -83,13 +85,21 @@ func (s *story) fault(name, target string, injected, recovered int) {
 	s.faults = append(s.faults, Fault{Name: name, Targets: []string{target}, Requested: at(injected - 4), Injected: at(injected), Recovered: at(recovered)})
 }
 
+func (s *story) trace() *trace.Ops { return &trace.Of(&history.Run{Ops: s.ops}).Ops }
+
 func (s *story) measure(t *testing.T) []*Recovery {
 	t.Helper()
-	in := Run{Ops: s.ops, Faults: s.faults, Load: stats.Window{To: 30000 * ms}, Lost: s.lost, LostKnown: true}
+	in := Run{Ops: s.trace(), Faults: s.faults, Load: stats.Window{To: 30000 * ms}, LostKnown: true}
+	for _, op := range s.ops {
+		if slices.Contains(s.lost, op.ID) {
+			in.Lost = append(in.Lost, Lost{op.Entity, op.Key, op.Returned})
+		}
+	}
 	want := Measure(in)
 	// The order of the history carries no meaning.
 	rng := rand.New(rand.NewPCG(1, 2))
 	rng.Shuffle(len(s.ops), func(i, j int) { s.ops[i], s.ops[j] = s.ops[j], s.ops[i] })
+	in.Ops = s.trace()
 	if again := Measure(in); !reflect.DeepEqual(again, want) {
 		t.Errorf("the order of the history changes the result:\n%s\n%s", show(want[0]), show(again[0]))
 	}
@@ -375,7 +385,7 @@ func TestLostUnknown(t *testing.T) {
 	var s story
 	s.send(history.Load, "b", "n2", 0, 30000, 10, fast)
 	s.fault("kill", "n2", 10000, 11000)
-	r := Measure(Run{Ops: s.ops, Faults: s.faults, Load: stats.Window{To: 30000 * ms}})[0]
+	r := Measure(Run{Ops: s.trace(), Faults: s.faults, Load: stats.Window{To: 30000 * ms}})[0]
 	if r.LostAcks != nil || r.RPO != nil {
 		t.Errorf("lost acks are %v and rpo %v, want both unknown", r.LostAcks, r.RPO)
 	}

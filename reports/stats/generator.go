@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"statequake/history"
+	"statequake/reports/trace"
 )
 
 // GeneratorNode is the Node of the load generator's own samples.
@@ -46,7 +47,7 @@ type Generator struct {
 // phase are compared with those scheduled. A closed loop has no such share.
 //
 // Without any sample nothing speaks for the generator: it is invalid.
-func judgeGenerator(run *history.Run, cfg Config, s *Stats, sent int64) Generator {
+func judgeGenerator(run *trace.Run, cfg Config, s *Stats, sent int64) Generator {
 	g := Generator{Verdict: Valid}
 	worsen := func(to Fitness, reason string, args ...any) {
 		if to == Invalid || g.Verdict == Valid {
@@ -88,9 +89,8 @@ func judgeGenerator(run *history.Run, cfg Config, s *Stats, sent int64) Generato
 	done, due, what := sent, s.Scheduled, "sent"
 	if last.Dispatched > 0 {
 		done, due, what = end.Dispatched, 0, "handed out"
-		for i := range run.Ops {
-			op := &run.Ops[i]
-			if (op.Phase == history.Warmup || op.Phase == history.Load) && op.Scheduled <= end.At-LagLimit {
+		for op, kind := range run.Ops.All() {
+			if (kind.Phase == history.Warmup || kind.Phase == history.Load) && op.Scheduled <= end.At-LagLimit {
 				due++
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"statequake/history"
+	"statequake/reports/trace"
 )
 
 // Config says which parts of a run to measure.
@@ -58,22 +59,21 @@ type Throughput struct {
 }
 
 // Measure measures a run. The result depends on run and cfg only.
-func Measure(run *history.Run, cfg Config) *Stats {
+func Measure(run *trace.Run, cfg Config) *Stats {
 	faults := merge(cfg.Faults, cfg.Load)
 	all, steady, during := newHistogram(), newHistogram(), newHistogram()
 	byOp := map[string]*histogram{}
 	within := make([]int64, len(cfg.Answered))
 	var answersSteady, answersDuring, sent int64
 	s := &Stats{AnsweredWithin: map[string]float64{}}
-	for i := range run.Ops {
-		op := &run.Ops[i]
-		if op.Phase != history.Load {
+	for op, kind := range run.Ops.All() {
+		if kind.Phase != history.Load {
 			continue
 		}
-		if op.Outcome != history.Unsent && cfg.Load.Contains(op.Sent) {
+		if kind.Outcome != history.Unsent && cfg.Load.Contains(op.Sent) {
 			sent++
 		}
-		switch op.Outcome {
+		switch kind.Outcome {
 		case history.Fail:
 			s.Counts.Fail++
 		case history.Info:
@@ -81,7 +81,7 @@ func Measure(run *history.Run, cfg Config) *Stats {
 		case history.Unsent:
 			s.Counts.Unsent++
 		}
-		if op.Outcome != history.OK {
+		if kind.Outcome != history.OK {
 			continue
 		}
 		s.Counts.OK++
@@ -92,10 +92,12 @@ func Measure(run *history.Run, cfg Config) *Stats {
 		} else {
 			steady.record(latency)
 		}
-		if byOp[op.Name] == nil {
-			byOp[op.Name] = newHistogram()
+		named := byOp[kind.Name]
+		if named == nil {
+			named = newHistogram()
+			byOp[kind.Name] = named
 		}
-		byOp[op.Name].record(latency)
+		named.record(latency)
 		for i, bound := range cfg.Answered {
 			if latency <= bound {
 				within[i]++

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"statequake/history"
+	"statequake/reports/trace"
 )
 
 const ms = time.Millisecond
@@ -51,7 +52,7 @@ func TestLatency(t *testing.T) {
 		op.Phase, op.Returned = phase, time.Hour
 		run.Ops = append(run.Ops, op)
 	}
-	s := Measure(run, Config{
+	s := Measure(trace.Of(run), Config{
 		Load:     Window{0, 10 * time.Second},
 		Faults:   []Window{{3 * time.Second, 4 * time.Second}, {2 * time.Second, 3500 * ms}, {-5 * time.Second, 0}},
 		Answered: []time.Duration{100 * ms, time.Second, 90 * time.Second, time.Minute},
@@ -85,7 +86,7 @@ func TestAnsweredWithinCountsEverythingScheduled(t *testing.T) {
 	run := &history.Run{Ops: load(0, 4, always(5*ms)), Footer: footer(8)}
 	run.Ops[1].Outcome, run.Ops[2].Outcome, run.Ops[3].Outcome = history.Fail, history.Info, history.Unsent
 	cfg := Config{Load: Window{0, time.Second}, Answered: []time.Duration{5 * ms, 5*ms - 1}}
-	s := Measure(run, cfg)
+	s := Measure(trace.Of(run), cfg)
 	if have := s.AnsweredWithin["5ms"]; have != 1.0/8 {
 		t.Errorf("answered within 5ms: have %v, want 1/8", have)
 	}
@@ -96,7 +97,7 @@ func TestAnsweredWithinCountsEverythingScheduled(t *testing.T) {
 		t.Errorf("counts are %v of %d, want %v of 8", s.Counts, s.Scheduled, want)
 	}
 	run.Footer = nil
-	if s := Measure(run, cfg); s.Scheduled != 4 || s.AnsweredWithin["5ms"] != 1.0/4 {
+	if s := Measure(trace.Of(run), cfg); s.Scheduled != 4 || s.AnsweredWithin["5ms"] != 1.0/4 {
 		t.Errorf("torn: %d scheduled, share %v; want 4 lines, 1/4", s.Scheduled, s.AnsweredWithin["5ms"])
 	}
 }
@@ -109,14 +110,14 @@ func TestThroughput(t *testing.T) {
 		}
 		return 2 * ms
 	})}
-	s := Measure(run, Config{Load: Window{0, 10 * time.Second}, Faults: []Window{{2 * time.Second, 4 * time.Second}}})
+	s := Measure(trace.Of(run), Config{Load: Window{0, 10 * time.Second}, Faults: []Window{{2 * time.Second, 4 * time.Second}}})
 	if *s.Throughput.All != 100 || *s.Throughput.Steady != 125 || *s.Throughput.DuringFaults != 0 {
 		t.Errorf("throughput is %v, %v, %v; want 100, 125, 0", *s.Throughput.All, *s.Throughput.Steady, *s.Throughput.DuringFaults)
 	}
 	if *s.RequestedRate != 100 || s.AchievedRate != 100 {
 		t.Errorf("rates are %v and %v, want 100 and 100", *s.RequestedRate, s.AchievedRate)
 	}
-	s = Measure(run, Config{Load: Window{0, 10 * time.Second}, Closed: true})
+	s = Measure(trace.Of(run), Config{Load: Window{0, 10 * time.Second}, Closed: true})
 	if s.Throughput.DuringFaults != nil {
 		t.Errorf("throughput during no fault is %v, want unknown", *s.Throughput.DuringFaults)
 	}
@@ -132,14 +133,14 @@ func TestAchievedRate(t *testing.T) {
 		run.Ops[i].Outcome, run.Ops[i].Sent, run.Ops[i].Returned = history.Unsent, 0, 0
 		run.Ops[99-i].Sent, run.Ops[99-i].Returned = time.Second, 2*time.Second
 	}
-	s := Measure(run, Config{Load: Window{0, time.Second}})
+	s := Measure(trace.Of(run), Config{Load: Window{0, time.Second}})
 	if s.AchievedRate != 80 || *s.RequestedRate != 100 {
 		t.Errorf("achieved %v of %v, want 80 of 100", s.AchievedRate, *s.RequestedRate)
 	}
 }
 
 func TestEmptyRun(t *testing.T) {
-	s := Measure(&history.Run{}, Config{Answered: []time.Duration{time.Second}})
+	s := Measure(&trace.Run{}, Config{Answered: []time.Duration{time.Second}})
 	text, err := json.Marshal(s.Latency)
 	if err != nil {
 		t.Fatal(err)
@@ -221,7 +222,7 @@ func TestGenerator(t *testing.T) {
 				run.Ops[i].Phase = history.Warmup
 			}
 			tt.change(run)
-			g := Measure(run, Config{Load: Window{time.Second, 11 * time.Second}}).Generator
+			g := Measure(trace.Of(run), Config{Load: Window{time.Second, 11 * time.Second}}).Generator
 			if g.Verdict != tt.want {
 				t.Errorf("verdict is %s, want %s; reasons %q", g.Verdict, tt.want, g.Reasons)
 			}
@@ -231,7 +232,7 @@ func TestGenerator(t *testing.T) {
 		})
 	}
 	run := &history.Run{Ops: load(0, 10, always(5*ms)), Footer: footer(1000), Samples: samples(func(int64) int64 { return 1 })}
-	g := Measure(run, Config{Load: Window{0, 10 * time.Second}, Closed: true}).Generator
+	g := Measure(trace.Of(run), Config{Load: Window{0, 10 * time.Second}, Closed: true}).Generator
 	if g.Verdict != Valid || *g.LagP50 != ms/10 || *g.LagP99 != 12*ms/10 || *g.LagMax != 30*ms {
 		t.Errorf("closed loop: %s %q, lag %v %v %v", g.Verdict, g.Reasons, *g.LagP50, *g.LagP99, *g.LagMax)
 	}
@@ -253,7 +254,7 @@ func TestResources(t *testing.T) {
 		sample(1, "n3", 0, 2, 1, 0), // no process ids: less CPU time than before is a restart
 		sample(2, "n3", 0, 1, 1, 0),
 	}}
-	s := Measure(run, Config{})
+	s := Measure(trace.Of(run), Config{})
 	want := map[string]Resources{
 		"n1": {CPU: 5, RSSMax: 900, DiskBytes: 5700, Starts: 2},
 		"n2": {CPU: 1, RSSMax: 500, Starts: 1},
@@ -288,7 +289,7 @@ func TestLoadWindow(t *testing.T) {
 		{"warmup only", history.Run{Ops: ops[:100]}, 0, 0, false},
 		{"nothing", history.Run{}, 0, 0, false},
 	} {
-		w, ok := LoadWindow(&c.run, time.Second, 2*time.Second)
+		w, ok := LoadWindow(trace.Of(&c.run), time.Second, 2*time.Second)
 		if ok != c.ok || w != (Window{c.from, c.to}) {
 			t.Errorf("%s: have %v %v, want [%v, %v) %v", c.name, w, ok, c.from, c.to, c.ok)
 		}
@@ -297,7 +298,7 @@ func TestLoadWindow(t *testing.T) {
 
 func TestRatesAreNumbers(t *testing.T) {
 	run := &history.Run{Ops: load(0, 1, always(0)), Footer: footer(1)}
-	s := Measure(run, Config{Load: Window{0, 0}})
+	s := Measure(trace.Of(run), Config{Load: Window{0, 0}})
 	if s.RequestedRate != nil || math.IsNaN(s.AchievedRate) || math.IsInf(s.AchievedRate, 0) {
 		t.Errorf("a load without length has rates %v and %v", s.RequestedRate, s.AchievedRate)
 	}

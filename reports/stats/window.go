@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"statequake/history"
+	"statequake/reports/trace"
 )
 
 // Window is a part of a run, on the run clock: From belongs to it, To does not.
@@ -22,22 +23,11 @@ func (w Window) Length() time.Duration { return max(0, w.To-w.From) }
 // history, it starts with the first load operation. If the run was stopped
 // early or is torn, it ends right after the last operation that was due. It
 // returns false if the history holds no load operation.
-func LoadWindow(run *history.Run, warmup, duration time.Duration) (Window, bool) {
-	var (
-		first, last time.Duration
-		start       time.Duration
-		loads       bool
-		anchored    bool
-	)
-	for i := range run.Ops {
-		op := &run.Ops[i]
-		if op.Phase != history.Warmup && op.Phase != history.Load {
-			continue
-		}
-		if op.N == 0 {
-			start, anchored = op.Scheduled+warmup, true
-		}
-		if op.Phase != history.Load {
+func LoadWindow(run *trace.Run, warmup, duration time.Duration) (Window, bool) {
+	var first, last time.Duration
+	loads := false
+	for op, kind := range run.Ops.All() {
+		if kind.Phase != history.Load {
 			continue
 		}
 		if !loads || op.Scheduled < first {
@@ -49,8 +39,9 @@ func LoadWindow(run *history.Run, warmup, duration time.Duration) (Window, bool)
 	if !loads {
 		return Window{}, false
 	}
-	if !anchored {
-		start = first
+	start := first
+	if zero := run.Ops.Start(); zero != nil {
+		start = *zero + warmup
 	}
 	w := Window{From: start, To: start + duration}
 	if run.Footer == nil || run.Footer.Stopped != "" {
@@ -86,6 +77,6 @@ func anyContains(windows []Window, t time.Duration) bool {
 }
 
 // anyOverlaps tells whether op was due or on its way during one of the windows.
-func anyOverlaps(windows []Window, op *history.Op) bool {
+func anyOverlaps(windows []Window, op *trace.Op) bool {
 	return slices.ContainsFunc(windows, func(w Window) bool { return op.Scheduled < w.To && op.Returned >= w.From })
 }

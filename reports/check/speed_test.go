@@ -1,0 +1,176 @@
+package check
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"statequake/history"
+	"statequake/history/model"
+)
+
+// workloadOp is an operation as the workload sends it to an entity type: half
+// of them are reads.
+func workloadOp(r *rand.Rand, entity string, n int) (name string, args json.RawMessage) {
+	if r.IntN(2) == 0 {
+		return "get", nil
+	}
+	item := "item-" + strconv.Itoa(r.IntN(10))
+	switch {
+	case entity == "counter":
+		return "add", json.RawMessage(`{"n":1}`)
+	case entity == "register":
+		return "set", json.RawMessage(`{"value":"s1-n` + strconv.Itoa(n) + `"}`)
+	case r.IntN(3) == 0:
+		return "remove", json.RawMessage(`{"item":"` + item + `"}`)
+	default:
+		return "add", json.RawMessage(`{"item":"` + item + `","quantity":` + strconv.Itoa(1+r.IntN(3)) + `}`)
+	}
+}
+
+// workloadRun makes a legal history of ops operations on keys entities of one
+// type, of which up to clients overlap at any time, and gives every operation to
+// fn as the history has it: in the order of return, the audits last. fn must
+// not keep it.
+func workloadRun(entity string, ops, keys, clients int, fn func(*history.Op)) *history.Footer {
+	type entityState struct {
+		model.State
+		key     string
+		ids     []string
+		version int64
+		digest  string
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	states := make([]entityState, keys)
+	for k := range states {
+		s, _ := model.For(entity)
+		states[k] = entityState{State: s, key: fmt.Sprintf("%s-%d.1", entity[:1], k), digest: history.ZeroDigest}
+	}
+	counts := map[history.Phase]history.Counts{}
+	record := func(op *history.Op) {
+		count(counts, op)
+		fn(op)
+	}
+	const step = 10 * time.Microsecond
+	for n := range ops {
+		s := &states[r.IntN(keys)]
+		at := time.Second + time.Duration(n)*step
+		op := history.Op{
+			ID: "7f3a-l" + strconv.Itoa(n), N: int64(n), Phase: history.Load, Client: r.IntN(clients), Entity: entity, Key: s.key,
+			Sent: at - time.Duration(r.IntN(clients))*step, Returned: at + time.Duration(r.IntN(10))*step/10,
+			Attempts: 1, Outcome: history.OK, Epoch: 1, Node: "n" + strconv.Itoa(1+r.IntN(3)),
+		}
+		op.Scheduled = op.Sent
+		op.Via = op.Node
+		op.Name, op.Args = workloadOp(r, entity, n)
+		result, wrote, err := s.Apply(op.Name, op.Args, op.ID)
+		if err != nil {
+			panic(err)
+		}
+		op.Result = bytes.Clone(result)
+		if wrote {
+			s.ids = append(s.ids, op.ID)
+			s.digest = history.NextDigest(s.digest, op.ID)
+			s.version++
+		}
+		op.Version, op.Digest = s.version, s.digest
+		record(&op)
+	}
+	for k := range states {
+		at := time.Duration(ops)*step + 2*time.Second
+		op := history.Op{
+			ID: "7f3a-a" + strconv.Itoa(k), N: int64(k), Phase: history.Audit, Entity: entity, Key: states[k].key, Name: witnessOp,
+			Sent: at, Returned: at + time.Millisecond, Attempts: 1, Outcome: history.OK, Epoch: 1, Node: "n1", Via: "n1",
+		}
+		op.Scheduled = op.Sent
+		witnessReply(&op, states[k].ids)
+		record(&op)
+	}
+	return &history.Footer{
+		Version: 1, Counts: counts, Scheduled: map[history.Phase]int64{history.Load: int64(ops)},
+		End: time.Duration(ops)*step + 3*time.Second,
+	}
+}
+
+func inMemory(entity string, ops, keys, clients int) *history.Run {
+	run := &history.Run{Ops: make([]history.Op, 0, ops+keys)}
+	run.Footer = workloadRun(entity, ops, keys, clients, func(op *history.Op) { run.Ops = append(run.Ops, *op) })
+	return run
+}
+
+// cpuTime is what the process has used of all processors.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkWitness judges a run in memory: 1,000,000 operations on 1,000 keys.
+// ops/cpu-s counts the time of processors, the collector of garbage included,
+// which other work on the machine disturbs less.
+func BenchmarkWitness(b *testing.B) {
+	for _, entity := range []string{"counter", "cart", "register"} {
+		run := inMemory(entity, 1_000_000, 1000, 10)
+		for _, ack := range []string{Durable, Memory} {
+			b.Run(entity+"/"+ack, func(b *testing.B) {
+				cpu := cpuTime()
+				for b.Loop() {
+					r := find(Run(run, Options{Ack: ack, Window: time.Second, Witness: true}), "witness")
+					if r.Verdict != Pass || r.Ops != len(run.Ops) {
+						b.Fatalf("%s, %d ops, %v", r.Verdict, r.Ops, r.Violations)
+					}
+				}
+				ops := float64(len(run.Ops)) * float64(b.N)
+				b.ReportMetric(ops/b.Elapsed().Seconds(), "ops/s")
+				b.ReportMetric(ops/(cpuTime()-cpu).Seconds(), "ops/cpu-s")
+			})
+		}
+	}
+}
+
+// BenchmarkWitnessBesidePorcupine judges the same keys by the witness and by
+// Porcupine, in turns, where Porcupine can finish: keys of 60 operations.
+func BenchmarkWitnessBesidePorcupine(b *testing.B) {
+	for _, entity := range []string{"counter", "cart", "register"} {
+		for _, clients := range []int{2, 5, 10} {
+			b.Run(fmt.Sprintf("%s/clients=%d", entity, clients), func(b *testing.B) {
+				run := inMemory(entity, 59*100, 100, clients)
+				byKey := map[string][]*history.Op{}
+				for i := range run.Ops {
+					if op := &run.Ops[i]; op.Phase != history.Audit {
+						byKey[op.Key] = append(byKey[op.Key], op)
+					}
+				}
+				torn := *run
+				torn.Footer = nil // so that Run leaves Porcupine out
+				var byWitness, byPorcupine time.Duration
+				undecided := 0
+				for b.Loop() {
+					start := cpuTime()
+					if r := find(Run(&torn, Options{Ack: Durable, Witness: true}), "witness"); r.Verdict != Pass {
+						b.Fatal(r)
+					}
+					byWitness += cpuTime() - start
+					start = cpuTime()
+					for _, ops := range byKey {
+						if linearizable(entity, ops, never, time.Second) != "Ok" {
+							undecided++
+						}
+					}
+					byPorcupine += cpuTime() - start
+				}
+				ops := float64(len(run.Ops)) * float64(b.N)
+				b.ReportMetric(ops/byWitness.Seconds(), "witness-ops/cpu-s")
+				b.ReportMetric(ops/byPorcupine.Seconds(), "porcupine-ops/cpu-s")
+				b.ReportMetric(float64(undecided)/float64(b.N), "undecided-keys")
+			})
+		}
+	}
+}
