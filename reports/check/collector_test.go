@@ -137,6 +137,16 @@ func collect(t *testing.T, run *history.Run, opt Options, keyBits uint64) []Resu
 	return results
 }
 
+// undrawn removes Porcupine's drawings, in which it puts what is equal in any order.
+func undrawn(results []Result) []Result {
+	for i := range results {
+		for j := range results[i].Violations {
+			results[i].Violations[j].Drawing = nil
+		}
+	}
+	return results
+}
+
 // TestSpilledIsJudgedTheSame: what waits on disk is judged like what is in
 // memory, whether keys share a hash or not.
 func TestSpilledIsJudgedTheSame(t *testing.T) {
@@ -152,7 +162,7 @@ func TestSpilledIsJudgedTheSame(t *testing.T) {
 		}
 		want := Run(run, opt)
 		for _, bits := range []uint64{^uint64(0), 1<<63 | 1} {
-			if got := collect(t, run, opt, bits); !reflect.DeepEqual(got, want) {
+			if got := collect(t, run, opt, bits); !reflect.DeepEqual(undrawn(got), undrawn(want)) {
 				t.Fatalf("%+v, %b:\n%s\nin memory: %s\nspilled: %s\n%s", opt, bits, dump(run), show(want, false), show(got, false), replay(t, seed))
 			}
 		}

@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"hash/maphash"
 	"html"
@@ -29,6 +30,9 @@ func drawing(h entityKey, ops []*history.Op, limit budget) []byte {
 	_, info := porcupine.CheckOperationsVerbose(m.model(), call, limit.time)
 	if m.why.Load() != 0 {
 		return nil
+	}
+	for _, orders := range info.PartialLinearizations() { // are in no order, and a run judged again shall give the same page
+		slices.SortFunc(orders, func(a, b []int) int { return cmp.Or(cmp.Compare(len(b), len(a)), slices.Compare(a, b)) })
 	}
 	var page bytes.Buffer
 	if porcupine.Visualize(m.model(), info, &page) != nil {

@@ -96,6 +96,12 @@ func TestDrawing(t *testing.T) {
 			t.Fatalf("%s: %+v", name, r)
 		}
 		pages[name] = r.Violations[0].Drawing
+		for range 10 {
+			again := find(Run(run, Options{Ack: Durable, PorcupineTime: time.Minute}), "porcupine")
+			if !bytes.Equal(again.Violations[0].Drawing, pages[name]) {
+				t.Errorf("%s: judged again, the page is another", name)
+			}
+		}
 	}
 	page := string(pages["nasty"])
 	for _, what := range []string{"<img", "<b>", "</script><"} {
