@@ -30,6 +30,14 @@ const firstChunk, lastChunk = 512, 128 << 10
 
 // add returns n bytes of part p, to be written before the next call.
 func (s *store) add(p uint8, n int) []byte {
+	b := s.reserve(p, n)[:n]
+	s.keep(p, n)
+	return b
+}
+
+// reserve returns an empty slice with room for n bytes, in which keep keeps what
+// was written.
+func (s *store) reserve(p uint8, n int) []byte {
 	chunks := s.parts[p].chunks
 	last := len(chunks) - 1
 	if last < 0 || cap(chunks[last])-len(chunks[last]) < n {
@@ -42,9 +50,15 @@ func (s *store) add(p uint8, n int) []byte {
 		last++
 	}
 	at := len(chunks[last])
-	chunks[last] = chunks[last][:at+n]
+	return chunks[last][at : at : at+n]
+}
+
+// keep keeps the first n bytes of what was last reserved.
+func (s *store) keep(p uint8, n int) {
+	chunks := s.parts[p].chunks
+	last := len(chunks) - 1
+	chunks[last] = chunks[last][:len(chunks[last])+n]
 	s.used += int64(n)
-	return chunks[last][at : at+n : at+n]
 }
 
 // spill moves what is in memory to disk.
