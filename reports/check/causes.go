@@ -75,7 +75,7 @@ func (c *Collector) addCaused(parent *history.Op, hash, seq uint64) {
 			doneBy = parent.Returned
 		}
 		at := hashKey(e.Entity, e.Key) & c.keyBits
-		b := c.names.pack(c.buf[:0], &op, at, seq)
+		b := c.names.pack(nil, &op, at, seq)
 		b[recFlags] |= isCaused
 		b = binary.AppendUvarint(b, uint64(i))
 		calls := uint64(0)
@@ -87,8 +87,8 @@ func (c *Collector) addCaused(parent *history.Op, hash, seq uint64) {
 		b = binary.AppendVarint(b, int64(doneBy))
 		b = append(b, from...)
 		binary.LittleEndian.PutUint32(b[recLength:], uint32(len(b)))
-		c.put(e.ID, at, b)
-		c.buf = b
+		copy(c.ops.add(partOf(at), len(b)), b)
+		c.putID(e.ID)
 	}
 }
 

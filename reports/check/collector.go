@@ -23,7 +23,6 @@ type Collector struct {
 	n      uint64 // operations added
 	counts map[history.Phase]history.Counts
 	calm   time.Duration // the last instant at which an operation is known to have gone wrong
-	buf    []byte
 
 	keyBits uint64 // what is used of the hashes of keys; all but in tests
 }
@@ -55,8 +54,9 @@ func (c *Collector) Add(op *history.Op) error {
 		c.calm = max(c.calm, op.Returned)
 	}
 	hash := hashKey(op.Entity, op.Key) & c.keyBits
-	c.buf = c.names.pack(c.buf[:0], op, hash, seq)
-	c.put(op.ID, hash, c.buf)
+	p := partOf(hash)
+	c.ops.keep(p, len(c.names.pack(c.ops.reserve(p, maxRecord(op)), op, hash, seq)))
+	c.putID(op.ID)
 	c.addCaused(op, hash, seq)
 	if c.ops.used+c.ids.used > c.inMemory {
 		return c.spill()
@@ -64,9 +64,8 @@ func (c *Collector) Add(op *history.Op) error {
 	return nil
 }
 
-// put stores the record of an operation.
-func (c *Collector) put(id string, hash uint64, rec []byte) {
-	copy(c.ops.add(partOf(hash), len(rec)), rec)
+// putID keeps an id, to find those that repeat.
+func (c *Collector) putID(id string) {
 	h := hashID(id)
 	binary.LittleEndian.PutUint64(c.ids.add(partOf(h), 8), h)
 }

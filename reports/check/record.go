@@ -104,6 +104,12 @@ func indexOf[T comparable](list []T, s T) byte {
 	return byte(len(list))
 }
 
+// maxRecord is more than the record of op takes.
+func maxRecord(op *history.Op) int {
+	return recFixed + 24*binary.MaxVarintLen64 + len(op.Phase) + len(op.Outcome) + len(op.Entity) + len(op.Name) + len(op.Node) + len(op.Via) +
+		len(op.Error) + len(op.ID) + len(op.Key) + len(op.Digest) + len(op.Args) + len(op.Result)
+}
+
 // pack appends op, all of it but N and Scheduled, to b, which must be empty or
 // hold whole records.
 func (n *names) pack(b []byte, op *history.Op, hash, seq uint64) []byte {

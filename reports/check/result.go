@@ -9,7 +9,8 @@ import (
 // rejected reports whether an operation's result is a business rejection: an
 // object with a member "rejected".
 func rejected(result json.RawMessage) bool {
-	if !bytes.Contains(result, []byte(`"rejected"`)) {
+	const shortest = `{"rejected":0}`
+	if len(result) < len(shortest) || !bytes.Contains(result, []byte(`"rejected"`)) {
 		return false
 	}
 	var object map[string]json.RawMessage

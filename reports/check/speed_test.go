@@ -3,6 +3,7 @@ package check
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -132,6 +133,54 @@ func BenchmarkWitness(b *testing.B) {
 				b.ReportMetric(ops/(cpuTime()-cpu).Seconds(), "ops/cpu-s")
 			})
 		}
+	}
+}
+
+var opsFlag = flag.Int("ops", 1_000_000, "operations of the run that BenchmarkCollector judges")
+
+// BenchmarkCollector judges a run that does not fit into the memory that it may
+// use, at most a quarter of what the operations take, with keys of 1,000. Making
+// the operations is not in its figures; rss-MB is the most that the process had.
+func BenchmarkCollector(b *testing.B) {
+	for _, entity := range []string{"counter"} {
+		b.Run(entity, func(b *testing.B) {
+			var add, judge, wall time.Duration
+			for b.Loop() {
+				c := New(Options{Ack: Durable, Witness: true, Memory: min(256<<20, int64(*opsFlag)*150/4), Dir: b.TempDir()})
+				start := cpuTime()
+				footer := workloadRun(entity, *opsFlag, *opsFlag/1000, 10, func(op *history.Op) {
+					if err := c.Add(op); err != nil {
+						b.Fatal(err)
+					}
+				})
+				with := cpuTime() - start
+				start = cpuTime()
+				workloadRun(entity, *opsFlag, *opsFlag/1000, 10, func(*history.Op) {})
+				add += with - (cpuTime() - start)
+				start = cpuTime()
+				at := time.Now()
+				results, err := c.Judge(Rest{Footer: footer})
+				if err != nil {
+					b.Fatal(err)
+				}
+				judge += cpuTime() - start
+				wall += time.Since(at)
+				if r := find(results, "witness"); Overall(results) != Pass || r.Keys != *opsFlag/1000 {
+					b.Fatal(show(results, false))
+				}
+				c.Close()
+			}
+			ops := float64(*opsFlag) * float64(b.N)
+			var u syscall.Rusage
+			if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(ops/(add+judge).Seconds(), "ops/cpu-s")
+			b.ReportMetric(ops/add.Seconds(), "add-ops/cpu-s")
+			b.ReportMetric(ops/judge.Seconds(), "judge-ops/cpu-s")
+			b.ReportMetric(wall.Seconds()/float64(b.N), "judge-s")
+			b.ReportMetric(float64(u.Maxrss)/1000, "rss-MB")
+		})
 	}
 }
 

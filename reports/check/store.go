@@ -14,7 +14,8 @@ const parts = 256
 // their order.
 type store struct {
 	parts [parts]part
-	used  int64 // bytes in memory
+	used  int64    // bytes in memory
+	free  [][]byte // empty chunks of the largest size
 }
 
 type part struct {
@@ -30,6 +31,14 @@ const firstChunk, lastChunk = 512, 128 << 10
 
 // add returns n bytes of part p, to be written before the next call.
 func (s *store) add(p uint8, n int) []byte {
+	b := s.reserve(p, n)[:n]
+	s.keep(p, n)
+	return b
+}
+
+// reserve returns an empty slice with room for n bytes, in which keep keeps what
+// was written.
+func (s *store) reserve(p uint8, n int) []byte {
 	chunks := s.parts[p].chunks
 	last := len(chunks) - 1
 	if last < 0 || cap(chunks[last])-len(chunks[last]) < n {
@@ -37,14 +46,26 @@ func (s *store) add(p uint8, n int) []byte {
 		if last >= 0 {
 			size = min(2*cap(chunks[last]), lastChunk)
 		}
-		chunks = append(chunks, make([]byte, 0, max(size, n)))
+		size = max(size, n)
+		if free := len(s.free) - 1; free >= 0 && size == lastChunk {
+			chunks = append(chunks, s.free[free])
+			s.free = s.free[:free]
+		} else {
+			chunks = append(chunks, make([]byte, 0, size))
+		}
 		s.parts[p].chunks = chunks
 		last++
 	}
 	at := len(chunks[last])
-	chunks[last] = chunks[last][:at+n]
+	return chunks[last][at : at : at+n]
+}
+
+// keep keeps the first n bytes of what was last reserved.
+func (s *store) keep(p uint8, n int) {
+	chunks := s.parts[p].chunks
+	last := len(chunks) - 1
+	chunks[last] = chunks[last][:len(chunks[last])+n]
 	s.used += int64(n)
-	return chunks[last][at : at+n : at+n]
 }
 
 // spill moves what is in memory to disk.
@@ -60,11 +81,18 @@ func (s *store) spill(d *disk) error {
 		if d.end > at {
 			p.extents = append(p.extents, extent{at, d.end - at})
 		}
-		if last := len(p.chunks) - 1; last >= 0 { // the largest is used again
-			p.chunks[0] = p.chunks[last][:0]
-			clear(p.chunks[1:])
-			p.chunks = p.chunks[:1]
+		last := len(p.chunks) - 1
+		if last < 0 {
+			continue
 		}
+		for _, c := range p.chunks[:last] { // used again, so that there is little garbage
+			if cap(c) == lastChunk {
+				s.free = append(s.free, c[:0])
+			}
+		}
+		p.chunks[0] = p.chunks[last][:0]
+		clear(p.chunks[1:])
+		p.chunks = p.chunks[:1]
 	}
 	s.used = 0
 	return nil
@@ -148,6 +176,7 @@ func eachRecord(pieces [][]byte, fn func(rec []byte)) {
 
 // release gives back the memory of a store that has spilled.
 func (s *store) release() {
+	s.free = nil
 	for i := range s.parts {
 		s.parts[i].chunks = nil
 	}
