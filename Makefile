@@ -11,7 +11,7 @@ SCENARIO ?= scenarios/quickstart.yaml
 # Each campaign has a number of its own.
 faults:  N ?= 50
 survive: N ?= 20
-faults survive: PARALLEL ?= 2
+catch faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
 recovery: N ?= 5
@@ -21,7 +21,7 @@ FUZZTIME ?= 30s
 BENCH    ?= .
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs differential recovery sim bench throughput fuzz fmt vet lint imports vuln
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery differential sim bench throughput fuzz fmt vet lint imports vuln
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +53,7 @@ e2e-kubernetes: build ## chaos/mesh against a real Kubernetes API server, built 
 	go test -count=1 -timeout 30m -tags e2e_kubernetes ./chaos/mesh
 
 catch: build ## every planted bug N times (10), with the bug and without it
-	go run ./scripts/catch -n $(N) $(BUGS)
+	go run ./scripts/catch -n $(N) -parallel $(PARALLEL) $(ARGS) $(BUGS)
 
 faults: build ## every fault N times (50): evidence, delays, what is left; FAULTS=KIND/ACTION for one
 	go run ./scripts/faults -n $(N) -parallel $(PARALLEL) -only "$(FAULTS)" $(ARGS)
@@ -68,11 +68,11 @@ proofs: ## N losses of power (50) under small programs, N one-way partitions bet
 	STATEQUAKE_TIMES=$(N) STATEQUAKE_REQUIRE_FUSE=1 STATEQUAKE_REQUIRE_NAMESPACES=1 go test -count=1 -p 1 -timeout 30m -v \
 		-run '^(TestAck|TestRename|TestOneWayBetweenPrograms)$$' ./chaos/disk ./chaos/network
 
-differential: ## every fast checker against a search on HISTORIES random small histories (1000000)
-	STATEQUAKE_HISTORIES=$(HISTORIES) go test -count=1 -timeout 120m -v -run '^(TestRegister|TestCounter|TestSet|TestBank|TestWitnessAgainstPorcupine)$$' ./reports/check/differential ./reports/check
-
 recovery: build ## outages as measured against a scripted server's own log, N runs (5) of each of six scripts
 	STATEQUAKE_TIMES=$(N) go test -count=1 -timeout 60m -tags e2e -v -run '^TestRecoveryLive$$' ./cmd/statequake
+
+differential: ## every fast checker against a search on HISTORIES random small histories (1000000)
+	STATEQUAKE_HISTORIES=$(HISTORIES) go test -count=1 -timeout 120m -v -run '^(TestRegister|TestCounter|TestSet|TestBank|TestWitnessAgainstPorcupine)$$' ./reports/check/differential ./reports/check
 
 sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 	go run ./runtime/sim/cmd -seeds $(SEEDS)

@@ -132,6 +132,7 @@ var services = map[string]service{
 			return fmt.Appendf(b, `{"position":%d,"device":"d-%d"}`, w.rand.IntN(7200), 1+w.rand.IntN(3))
 		}},
 		{name: "get", weight: 40},
+		{name: "delete", writes: 1},
 	}, probe: probe{1, func(n int64) (string, []byte) {
 		return "seek", fmt.Appendf(nil, `{"position":%d,"device":"d-1"}`, n)
 	}}},

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"strings"
 	"testing"
 
 	"statequake/chaos"
@@ -56,7 +57,7 @@ var badScenarios = []struct {
 	{"list for a value", "seed: 7", "seed: [7]",
 		"f.yaml:2: seed: expected a single value, got a list"},
 	{"value for a mapping", "{name: reference}", "reference",
-		"f.yaml:3: system: expected a mapping, got \"reference\"\nhint: its fields are name, version, nodes, ack, window, restart_delay, store_delay, shards, bug, network, exec, url, ready_url, http, store"},
+		"f.yaml:3: system: expected a mapping, got \"reference\"\nhint: its fields are name, version, nodes, ack, window, restart_delay, store_delay, shards, max_memory, bug, network, exec, url, ready_url, http, store"},
 	{"unknown system", "{name: reference}", "{name: restat}",
 		"f.yaml:3: system.name: unknown system \"restat\"; have reference\nhint: one's own system has system.exec or system.url, and system.http"},
 	{"misspelt system", "{name: reference}", "{name: referense}",
@@ -70,11 +71,13 @@ var badScenarios = []struct {
 	{"unknown store", "{name: reference}", "{name: reference, store: postgress}",
 		"f.yaml:3: system.store: unknown store \"postgress\"; have etcd, postgres\nhint: did you mean postgres?"},
 	{"unknown bug", "{name: reference}", "{name: reference, bug: no-fense}",
-		"f.yaml:3: system.bug: unknown bug \"no-fense\"; have ack-before-journal, no-fence, double-apply, dirty-read, no-fsync, lease-not-checked, wall-clock-timers\nhint: did you mean no-fence?"},
+		"f.yaml:3: system.bug: unknown bug \"no-fense\"; have " + strings.Join(bugs, ", ") + "\nhint: did you mean no-fence?"},
 	{"restart delay without a unit", "{name: reference}", "{name: reference, restart_delay: 2}",
 		"f.yaml:3: system.restart_delay: \"2\" is not a duration\nhint: a duration has a unit, for instance 500ms, 30s or 2m"},
 	{"negative duration", "{name: reference}", "{name: reference, store_delay: -1s}",
 		"f.yaml:3: system.store_delay: -1s is out of range (0s to 10s)"},
+	{"memory too small", "{name: reference}", "{name: reference, max_memory: 100}",
+		"f.yaml:3: system.max_memory: 100 is out of range (1KiB to 1TiB)"},
 	{"unknown workload", "{name: counter}", "{name: shoping-cart}",
 		"f.yaml:5: load.workload.name: unknown workload \"shoping-cart\"; have approval, counter, device-twin, leaderboard, ledger, playback, register, shopping-cart\nhint: did you mean shopping-cart?"},
 	{"no workload name", "{name: counter}", "{keys: 5}",

@@ -18,11 +18,11 @@ var ownFields = []string{"exec", "url", "ready_url", "http"}
 
 // systemFields are the fields of system.
 var systemFields = append([]string{
-	"name", "version", "nodes", "ack", "window", "restart_delay", "store_delay", "shards", "bug", "network",
+	"name", "version", "nodes", "ack", "window", "restart_delay", "store_delay", "shards", "max_memory", "bug", "network",
 }, ownFields...)
 
 // referenceFields mean something to the reference runtime only.
-var referenceFields = []string{"store_delay", "shards", "bug"}
+var referenceFields = []string{"store_delay", "shards", "max_memory", "bug"}
 
 const witnessHint = "system.http.ops.witness reads the ids of the applied operations"
 
@@ -62,7 +62,7 @@ func (p *parser) own(o object, s *Scenario, dir string) {
 		}
 	}
 	s.System.Version, _ = o.scalar("version")
-	s.System.StoreDelay, s.System.Shards, s.System.Bug = 0, 0, ""
+	s.System.StoreDelay, s.System.Shards, s.System.MaxMemory, s.System.Bug = 0, 0, 0, ""
 	if s.Load.Workload.Name == "" {
 		return // reported already; without it nobody knows what has to be sent
 	}

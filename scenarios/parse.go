@@ -144,6 +144,7 @@ func (p *parser) system(root object) (System, object) {
 		RestartDelay: o.duration("restart_delay", time.Second, 0, 10*time.Minute),
 		StoreDelay:   o.duration("store_delay", 0, 0, 10*time.Second),
 		Shards:       int(o.integer("shards", 16, 1, 1024)),
+		MaxMemory:    o.size("max_memory", 0, 1<<10, 1<<40),
 	}
 	if bug, _ := o.scalar("bug"); bug != "" {
 		s.Bug = o.choice("bug", "", "bug", bugs)

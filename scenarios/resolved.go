@@ -132,6 +132,7 @@ type resolvedSystem struct {
 	RestartDelay string  `yaml:"restart_delay,omitempty"`
 	StoreDelay   string  `yaml:"store_delay,omitempty"`
 	Shards       int     `yaml:"shards,omitempty"`
+	MaxMemory    string  `yaml:"max_memory,omitempty"`
 	Bug          *string `yaml:"bug,omitempty"`
 	Network      string  `yaml:"network,omitempty"`
 
@@ -149,6 +150,9 @@ func (s *System) resolved() (resolvedSystem, error) {
 	}
 	if s.Own == nil {
 		r.StoreDelay, r.Shards, r.Bug = s.StoreDelay.String(), s.Shards, &s.Bug
+		if s.MaxMemory > 0 {
+			r.MaxMemory = bytesText(s.MaxMemory)
+		}
 		return r, nil
 	}
 	var parts map[string]json.RawMessage

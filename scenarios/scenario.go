@@ -33,6 +33,7 @@ type System struct {
 	RestartDelay time.Duration // from a node's death to its next start
 	StoreDelay   time.Duration // added to every write to the store, to widen windows; 0 adds none
 	Shards       int           // groups of entities that move between nodes together
+	MaxMemory    int64         // bytes that entities may take in a node, so that idle ones leave memory; 0: as many as a node takes by itself
 	Bug          string        // planted bug; empty for the correct system
 	Network      string        // what joins nodes and clients in a run with a NetworkChaos, else empty: "streams" or "packets"
 

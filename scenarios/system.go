@@ -77,7 +77,7 @@ func (r *run) startReference(ctx context.Context) (system, error) {
 	config := reference.Config{
 		Binary: r.opt.Binary, Dir: r.opt.Dir, Nodes: s.Nodes, Shards: s.Shards,
 		Ack: s.Ack, Window: s.Window, RestartDelay: s.RestartDelay,
-		StoreDelay: s.StoreDelay, Bug: s.Bug, Now: r.now,
+		StoreDelay: s.StoreDelay, MaxMemory: s.MaxMemory, Bug: s.Bug, Now: r.now,
 		Start: r.equipment.start, Net: r.equipment.net(),
 	}
 	if r.workload != nil {

@@ -13,8 +13,16 @@ import (
 	"statequake/fixtures/custom"
 )
 
-// bugs are the misbehaviours planted in the reference runtime.
-var bugs = []string{"ack-before-journal", "no-fence", "double-apply", "dirty-read", "no-fsync", "lease-not-checked", "wall-clock-timers"}
+// bugs are the misbehaviours planted in the reference runtime: each has its
+// scenario in bugs/.
+var bugs = func() (names []string) {
+	for _, name := range bundledNames() {
+		if bug, ok := strings.CutPrefix(name, "bugs/"); ok {
+			names = append(names, bug)
+		}
+	}
+	return names
+}()
 
 // violationKinds are the kinds of violation the witness audit tells apart.
 var violationKinds = []string{"duplicated", "lost", "phantom", "dirty-read", "wrong-result", "stale-read", "reordered", "future-read", "half-applied", "missed-deadline"}

@@ -44,7 +44,7 @@ func checkJepsen(path string, j *jepsenFlags, totalGiven, asJSON bool) error {
 	}
 	var err error
 	if opt.Memory, err = units.RAMInBytes(j.memory); err != nil || opt.Memory <= 0 {
-		return fmt.Errorf("--memory: %q is no size\nhint: 512MiB, 4GiB, ...", j.memory)
+		return fmt.Errorf("--memory: %q is no size\nhint: 512MiB or 4GiB, say", j.memory)
 	}
 	if j.timeout <= 0 {
 		return errors.New("--timeout: must be more than 0")

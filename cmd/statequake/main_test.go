@@ -7,9 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -17,7 +15,6 @@ import (
 
 	"statequake/chaos/stress"
 	"statequake/fixtures/postgres"
-	"statequake/scenarios"
 	"statequake/scenarios/doctor"
 )
 
@@ -92,24 +89,6 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
-}
-
-// TestPlantedBugs: every planted bug has its directed scenario, and every
-// directed scenario a bug that exists.
-func TestPlantedBugs(t *testing.T) {
-	var directed []string
-	for _, info := range scenarios.Bundled() {
-		if name, ok := strings.CutPrefix(info.Name, "bugs/"); ok {
-			directed = append(directed, name)
-			if info.Scenario.System.Bug != name || info.Scenario.Reveals == "" {
-				t.Errorf("%s plants %q and reveals %q", info.Name, info.Scenario.System.Bug, info.Scenario.Reveals)
-			}
-		}
-	}
-	slices.Sort(directed)
-	if have := strings.Join(directed, ", "); have != plantedNames() {
-		t.Errorf("directed scenarios for %s, the runtime has %s", have, plantedNames())
-	}
 }
 
 // TestHelp: every subcommand has an example.

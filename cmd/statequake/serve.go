@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -24,26 +23,11 @@ import (
 	"statequake/runtime/node"
 )
 
-// planted are the faults of the reference runtime that --bug switches on.
-var planted = map[string]core.Bugs{
-	"":                   {},
-	"ack-before-journal": {AckBeforeJournal: true},
-	"no-fence":           {NoFence: true},
-	"double-apply":       {DoubleApply: true},
-	"dirty-read":         {DirtyRead: true},
-	"no-fsync":           {NoFsync: true},
-	"lease-not-checked":  {LeaseNotChecked: true},
-	"wall-clock-timers":  {WallClockTimers: true},
-}
-
 // acks are the contracts of the reference runtime.
 var acks = []string{"durable", "memory"}
 
 // plantedNames lists the planted bugs for messages.
-func plantedNames() string {
-	names := slices.Sorted(maps.Keys(planted))
-	return strings.Join(names[1:], ", ") // the first is ""
-}
+func plantedNames() string { return strings.Join(core.BugNames(), ", ") }
 
 const (
 	drainTime = 10 * time.Second
@@ -84,10 +68,11 @@ proxies in ALL_PROXY (SOCKS5) and HTTP_PROXY, if these are set.`,
 			if !slices.Contains(acks, ack) {
 				return fmt.Errorf("--ack %q: have %s", ack, strings.Join(acks, ", "))
 			}
-			var ok bool
-			if cfg.Bugs, ok = planted[bug]; !ok {
+			plant, ok := core.Planted[bug]
+			if !ok && bug != "" {
 				return fmt.Errorf("--bug %q: have %s", bug, plantedNames())
 			}
+			cfg.Bugs = plant.Bugs
 			if cfg.Shards < 1 || cfg.Shards > 1024 {
 				return fmt.Errorf("--shards %d: must be 1 to 1024", cfg.Shards)
 			}

@@ -156,7 +156,11 @@ func TestApply(t *testing.T) {
 			{"seek", `{"position":-1,"device":"tv"}`, `error playback seek: args: position: -1 is less than 0`},
 			{"seek", `{"position":1}`, `error playback seek: args: device is missing`},
 			{"seek", `{"device":"tv"}`, `error playback seek: args: position is missing`},
-			{"play", `{}`, `error playback: unknown operation "play"; have seek, get`},
+			{"play", `{}`, `error playback: unknown operation "play"; have seek, delete, get`},
+			{"get", `{}`, `{"position":0,"device":""}`},
+			{"seek", `{"position":9,"device":"tv"}`, `w {"position":9,"device":"tv"}`},
+			{"delete", `{}`, `w {"position":9,"device":"tv"}`},
+			{"delete", `{}`, `w {"position":0,"device":""}`},
 			{"get", `{}`, `{"position":0,"device":""}`},
 		}},
 		{"approval", []step{
@@ -221,7 +225,7 @@ func program(entity string) *rapid.Generator[[]step] {
 		op := rapid.SampledFrom(map[string][]string{
 			"counter": {"add", "get"}, "register": {"set", "get"}, "cart": {"add", "add", "remove", "get"},
 			"account": {"debit", "credit", "settle", "get"}, "twin": {"report", "get"}, "board": {"submit", "top"},
-			"playback": {"seek", "get"}, "approval": {"submit", "approve", "reject", "expire", "get"},
+			"playback": {"seek", "delete", "get"}, "approval": {"submit", "approve", "reject", "expire", "get"},
 		}[entity]).Draw(t, "op")
 		text := func() string { return quoted.Draw(t, "text") }
 		number := func(least, most int) int { return rapid.IntRange(least, most).Draw(t, "number") }

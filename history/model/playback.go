@@ -9,7 +9,8 @@ import (
 // playback is where a listener is in a recording, and on which device.
 //
 //	seek {"position":int>=0,"device":string} -> {"position":p,"device":d}, a write
-//	get {}                                   -> {"position":p,"device":d}, 0 and "" before the first seek
+//	delete {}                                -> {"position":p,"device":d} of before, a write
+//	get {}                                   -> {"position":p,"device":d}, 0 and "" before the first seek and after a delete
 type playback struct {
 	position int64
 	device   []byte // never shared
@@ -39,13 +40,20 @@ func (p *playback) Apply(op string, args json.RawMessage, _ string) (json.RawMes
 		}
 		p.position, p.device = position.number, append(p.device[:0], device.text...)
 		return p.state(), true, nil
+	case "delete":
+		if err := noArgs(args); err != nil {
+			return nil, false, fmt.Errorf("playback delete: %w", err)
+		}
+		last := p.state()
+		p.position, p.device = 0, p.device[:0]
+		return last, true, nil
 	case "get":
 		if err := noArgs(args); err != nil {
 			return nil, false, fmt.Errorf("playback get: %w", err)
 		}
 		return p.state(), false, nil
 	}
-	return nil, false, fmt.Errorf("playback: unknown operation %q; have seek, get", op)
+	return nil, false, fmt.Errorf("playback: unknown operation %q; have seek, delete, get", op)
 }
 
 func (p *playback) state() json.RawMessage {

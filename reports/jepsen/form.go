@@ -259,10 +259,9 @@ func skipSpace(data []byte) []byte {
 	return nil
 }
 
-// parts returns the forms in a collection, whose first and last bytes are its
-// brackets.
-func parts(collection []byte) ([][]byte, error) {
-	var forms [][]byte
+// parts appends the forms in a collection, whose first and last bytes are its
+// brackets, to forms.
+func parts(forms [][]byte, collection []byte) ([][]byte, error) {
 	rest := collection[1 : len(collection)-1]
 	for {
 		form, after, err := cut(rest)

@@ -66,7 +66,7 @@ func (j *judge) counter(k *key) error {
 	}
 	result := counter.Check(ops)
 	if !result.Exact && len(result.Violations) == 0 {
-		j.hard = append(j.hard, hard{key: k, ops: search, model: counterModel})
+		j.hard = append(j.hard, hard{k, search, counterModel})
 		return nil
 	}
 	judged(&j.fast, answers)
@@ -256,8 +256,8 @@ func (c *elementCounts) add(r set.Result) {
 // words tells the counts, and for a single set how long elements took to be
 // there for good, or to be gone, where the history tells the time.
 func (c *elementCounts) words(timed bool) string {
-	text := fmt.Sprintf("%d elements, %d acknowledged: %d there for good, %d of these missed by a read before, %d lost, %d never read",
-		c.attempted, c.acknowledged, c.stable, c.stale, c.lost, c.neverRead)
+	text := fmt.Sprintf("%s, %d acknowledged: %d there for good, %d of these missed by a read before, %d lost, %d never read",
+		count(c.attempted, "element"), c.acknowledged, c.stable, c.stale, c.lost, c.neverRead)
 	if c.sets > 1 || !timed {
 		return text
 	}

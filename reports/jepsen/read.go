@@ -72,6 +72,7 @@ func eachEvent(r io.Reader, fn func(*event) error) (torn bool, err error) {
 		return eachLine(in, fn)
 	}
 	forms := formReader{in: in, line: 1}
+	var fields [][]byte // reused
 	for {
 		form, line, err := forms.next()
 		if errors.Is(err, io.EOF) {
@@ -80,7 +81,7 @@ func eachEvent(r io.Reader, fn func(*event) error) (torn bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		e, client, err := parseOp(form)
+		e, client, err := parseOp(form, &fields)
 		if err != nil {
 			return false, at(line, "%v", err)
 		}
@@ -232,14 +233,15 @@ func (f *formReader) read(b byte) (discarded bool, err error) {
 }
 
 // parseOp reads an operation in EDN. client is false for what is done by
-// somebody who is no client, such as the nemesis.
-func parseOp(form []byte) (e event, client bool, err error) {
+// somebody who is no client, such as the nemesis. reuse is room for its fields.
+func parseOp(form []byte, reuse *[][]byte) (e event, client bool, err error) {
 	_, form = untag(form)
 	if form[0] != '{' {
 		return e, false, fmt.Errorf("%s is no operation, which is a map with :process, :type, :f and :value", brief(form))
 	}
 	e.index, e.time = -1, -1
-	fields, err := parts(form)
+	fields, err := parts((*reuse)[:0], form)
+	*reuse = fields
 	if err != nil {
 		return e, false, err
 	}

@@ -116,7 +116,8 @@ func (j *judge) register(k *key) error {
 		}
 	}
 	if !unique {
-		j.hard = append(j.hard, hard{key: k, ops: registerSearch(all), model: registerModel})
+		ops, model := registerSearch(all)
+		j.hard = append(j.hard, hard{k, ops, model})
 		return nil
 	}
 	var ops []register.Op
@@ -170,7 +171,9 @@ func (j *judge) register(k *key) error {
 			shown = append(shown, op(older.LastOf), op(newer.LastOf))
 		}
 		j.violation(&j.fast, k, string(v.Kind), text, shown...)
-		j.draw(registerModel, registerSearch(only(all, shown)))
+		if j.drawing == nil {
+			j.draw(registerSearch(only(all, shown)))
+		}
 	}
 	return nil
 }

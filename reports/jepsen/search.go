@@ -1,8 +1,10 @@
 package jepsen
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
+	"html"
 	"io"
 	"math"
 	"slices"
@@ -19,7 +21,7 @@ import (
 type hard struct {
 	key   *key
 	ops   []searchOp
-	model func() porcupine.Model
+	model porcupine.Model
 }
 
 // searchOp is an operation as the search sees it. Reads without an answer, and
@@ -43,14 +45,17 @@ const (
 	add     byte = 'a' // a is the amount, b the value after it
 )
 
-// registerSearch numbers the values of a register.
-func registerSearch(all []registerOp) []searchOp {
+// registerSearch puts the operations of a register into terms of numbers of
+// values.
+func registerSearch(all []registerOp) ([]searchOp, porcupine.Model) {
 	numbers := map[string]int64{initial: 0}
+	values := []string{initial}
 	number := func(value string) int64 {
 		n, known := numbers[value]
 		if !known {
-			n = int64(len(numbers))
+			n = int64(len(values))
 			numbers[value] = n
+			values = append(values, value)
 		}
 		return n
 	}
@@ -70,34 +75,32 @@ func registerSearch(all []registerOp) []searchOp {
 		}
 		ops = append(ops, s)
 	}
-	return ops
+	m := registerModel
+	m.DescribeState = func(state any) string { return html.EscapeString(brief([]byte(values[state.(int64)]))) }
+	return ops, m
 }
 
 // registerModel is a register whose state is the number of its value.
-func registerModel() porcupine.Model {
-	return stateModel(func(state int64, op *searchOp) (bool, int64) {
-		switch op.f {
-		case read:
-			return state == op.b, state
-		case write:
-			return true, op.a
-		}
-		if state == op.a {
-			return true, op.b
-		}
-		return op.open(), state // one of unknown outcome may have found another value
-	})
-}
+var registerModel = stateModel(func(state int64, op *searchOp) (bool, int64) {
+	switch op.f {
+	case read:
+		return state == op.b, state
+	case write:
+		return true, op.a
+	}
+	if state == op.a {
+		return true, op.b
+	}
+	return op.open(), state // one of unknown outcome may have found another value
+})
 
 // counterModel is a sum.
-func counterModel() porcupine.Model {
-	return stateModel(func(state int64, op *searchOp) (bool, int64) {
-		if op.f == read {
-			return state == op.b, state
-		}
-		return !op.told || state+op.a == op.b, state + op.a
-	})
-}
+var counterModel = stateModel(func(state int64, op *searchOp) (bool, int64) {
+	if op.f == read {
+		return state == op.b, state
+	}
+	return !op.told || state+op.a == op.b, state + op.a
+})
 
 // stateModel is a model whose state is a number that starts at 0.
 func stateModel(step func(state int64, op *searchOp) (bool, int64)) porcupine.Model {
@@ -135,9 +138,13 @@ func until(ops []searchOp, done int) []searchOp {
 // after everything else, so that they may also take no effect that anybody sees.
 func calls(ops []searchOp) []porcupine.Operation {
 	all := make([]porcupine.Operation, len(ops))
+	rows := map[int64]int{} // of a drawing, one for each process
 	for i := range ops {
 		o := &ops[i]
-		all[i] = porcupine.Operation{ClientId: i, Input: o, Call: int64(o.Call), Return: math.MaxInt64}
+		if _, known := rows[o.Process]; !known {
+			rows[o.Process] = len(rows)
+		}
+		all[i] = porcupine.Operation{ClientId: rows[o.Process], Input: o, Call: int64(o.Call), Return: math.MaxInt64}
 		if !o.open() {
 			all[i].Return = int64(o.Done)
 		}
@@ -181,7 +188,7 @@ func (j *judge) searchAll() {
 	deadline := time.Now().Add(j.opt.Timeout)
 	for i, h := range j.hard {
 		limit := time.Until(deadline) / time.Duration(len(j.hard)-i)
-		switch linearizable(h.model(), h.ops, limit, j.opt.Memory) {
+		switch linearizable(h.model, h.ops, limit, j.opt.Memory) {
 		case porcupine.Unknown:
 			j.search.Undecided++
 			j.searchNotes.add(fmt.Sprintf("not decided within %s for all searches and %d MiB for each", j.opt.Timeout, j.opt.Memory>>20), h.key.name, true)
@@ -210,7 +217,7 @@ func (j *judge) illegal(h *hard, limit time.Duration) {
 	}
 	slices.SortFunc(answered, func(a, b *searchOp) int { return cmp.Compare(a.Done, b.Done) })
 	n := sort.Search(len(answered)-1, func(i int) bool {
-		return linearizable(h.model(), until(h.ops, answered[i].Done), limit, j.opt.Memory) == porcupine.Illegal
+		return linearizable(h.model, until(h.ops, answered[i].Done), limit, j.opt.Memory) == porcupine.Illegal
 	})
 	last := answered[n].Op
 	known := until(h.ops, last.Done)
@@ -220,18 +227,18 @@ func (j *judge) illegal(h *hard, limit time.Duration) {
 			h.key.describe(last), returned(last), len(known))
 	}
 	j.violation(&j.search, h.key, check.NotLinearizable, text, last)
-	j.draw(h.model, known)
+	j.draw(known, h.model)
 }
 
 // drawing is the first counterexample.
 type drawing struct {
-	model func() porcupine.Model
 	ops   []searchOp
+	model porcupine.Model
 }
 
-func (j *judge) draw(model func() porcupine.Model, ops []searchOp) {
+func (j *judge) draw(ops []searchOp, model porcupine.Model) {
 	if j.drawing == nil {
-		j.drawing = &drawing{model, ops}
+		j.drawing = &drawing{ops, model}
 	}
 }
 
@@ -243,14 +250,19 @@ const maxDrawn = 1000
 // operations.
 func (v *Verdict) Drawable() bool { return v.drawing != nil && len(v.drawing.ops) <= maxDrawn }
 
+// policy forbids a drawing to ask anybody for anything.
+const policy = `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">`
+
 // Draw writes the counterexample of the first violation as an HTML page: the
-// operations on a time axis, and how far orders of them explain the answers.
+// operations on a time axis, a row for each process, and how far orders of them
+// explain the answers.
 func (v *Verdict) Draw(w io.Writer) error {
-	model := v.drawing.model()
 	const limit = 10 * time.Second // it was found illegal already; this is for the partial orders
-	_, info := porcupine.CheckOperationsVerbose(model, calls(v.drawing.ops), limit)
-	if err := porcupine.Visualize(model, info, w); err != nil {
+	_, info := porcupine.CheckOperationsVerbose(v.drawing.model, calls(v.drawing.ops), limit)
+	var page bytes.Buffer
+	if err := porcupine.Visualize(v.drawing.model, info, &page); err != nil {
 		return fmt.Errorf("draw the counterexample: %w", err)
 	}
-	return nil
+	_, err := w.Write(bytes.Replace(page.Bytes(), []byte("<head>"), []byte("<head>\n    "+policy), 1))
+	return err
 }

@@ -16,9 +16,9 @@ func Summary(w io.Writer, v *Verdict) error {
 	fmt.Fprintf(b, "%s  %s, judged as %s: %d operations ok, %d failed, %d of unknown outcome\n",
 		strings.ToUpper(string(v.Verdict)), printable(v.File), v.Model, v.Ops.OK, v.Ops.Fail, v.Ops.Info)
 	for _, r := range v.Checks {
-		fmt.Fprintf(b, "\n%-9s %s: %d operations", r.Verdict, r.Name, r.Ops)
+		fmt.Fprintf(b, "\n%-9s %s: %s", r.Verdict, r.Name, count(r.Ops, "operation"))
 		if v.Keyed {
-			fmt.Fprintf(b, " on %d keys", r.Keys)
+			fmt.Fprintf(b, " on %s", count(r.Keys, "key"))
 		}
 		if r.Undecided > 0 {
 			fmt.Fprintf(b, "; %d undecided", r.Undecided)
@@ -43,4 +43,12 @@ func Summary(w io.Writer, v *Verdict) error {
 		}
 	}
 	return b.Flush()
+}
+
+// count says how many there are of what noun names.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -144,6 +144,6 @@ func elements(form []byte) (all [][]byte, opener string, err error) {
 	default:
 		return nil, "", nil
 	}
-	all, err = parts(form)
+	all, err = parts(nil, form)
 	return all, opener, err
 }

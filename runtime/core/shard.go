@@ -10,18 +10,6 @@ import (
 	"statequake/runtime/entity"
 )
 
-// Bugs are faults of the runtime that can be switched on to prove that a
-// checker finds them. Each one takes away all protection against one hazard.
-type Bugs struct {
-	AckBeforeJournal bool // replies leave before their group is durable
-	NoFence          bool // the owner keeps serving and appending whatever its epoch
-	DoubleApply      bool // a retried command is executed again
-	DirtyRead        bool // reads of not yet durable state are not held back
-	NoFsync          bool // the store calls durable what is not synced to disk; etcd only
-	WallClockTimers  bool // timers follow the wall clock wherever it jumps
-	LeaseNotChecked  bool // the lease goes on while the store does not answer whether it may
-}
-
 // Config is what a shard needs to know. Durations and instants are on one
 // monotonic clock of the caller's.
 type Config struct {
@@ -116,9 +104,11 @@ type Shard struct {
 	oldest     time.Duration // when the first record that is not durable was made
 	gatherFrom time.Duration // when the first record of gathering was made
 	held       []heldReply   // by pos, not decreasing
+	split      split         // a planted bug's
 
 	runs      int64         // handed out
 	confirmed time.Duration // start of the last confirmation of the epoch
+	parallel  []decided     // of a planted bug
 	closed    bool          // takes no more commands
 	moved     bool          // the epoch is over
 	out       Output
@@ -145,6 +135,9 @@ type live struct {
 	older    *live
 	inRecent bool
 	wanted   bool // loaded to be encoded: must not leave before that
+
+	other *activation // a planted bug's
+	reset int64       // a planted bug's: version at which versions begin
 }
 
 type heldReply struct {
@@ -163,20 +156,27 @@ func New(cfg Config, epoch int64, head Head, tail []Group, confirmed time.Durati
 		entities: map[ID]*live{}, tail: map[ID][]Record{}, timers: timers{set: map[timerKey]*armed{}},
 		nextSeq: head.Seq + 1, nextPos: head.Pos + 1,
 	}
-	for _, g := range tail {
+	for i, g := range tail {
 		if g.Seq <= head.Seq {
 			continue // was cut off; an attempt to write it came late
 		}
+		dropped := cfg.Bugs.TailDropped && i == len(tail)-1
 		for _, r := range g.Records {
+			s.nextPos = r.Pos + 1
+			if dropped {
+				continue
+			}
 			if r.Op != "" {
 				s.tail[r.ID] = append(s.tail[r.ID], r)
 			}
-			s.keep(r)
-			s.nextPos = r.Pos + 1
+			if !s.cfg.Bugs.TimerLost {
+				s.keep(r)
+			}
 		}
 		s.nextSeq = g.Seq + 1
 	}
 	s.durablePos = s.nextPos - 1
+	s.split.pos = s.durablePos
 	return s
 }
 
@@ -194,6 +194,10 @@ func (s *Shard) Submit(now time.Duration, c Command) Output {
 func (s *Shard) submit(now time.Duration, c Command) {
 	if s.moved || s.closed {
 		s.answer(now, c, Reply{Err: ErrMoved})
+		return
+	}
+	if s.cfg.Bugs.StaleForward && !s.leased(now) {
+		s.answer(now, c, Reply{Err: ErrLease}) // so that Remembered knows of durable records alone
 		return
 	}
 	e, ok := s.entities[c.ID]
@@ -239,13 +243,27 @@ func (s *Shard) Loaded(now time.Duration, id ID, c *Checkpoint) (Output, error) 
 		}
 		e.pos, e.stored, e.encoded = c.Pos, c.Pos, len(c.State)
 		for _, a := range c.Dedupe {
-			e.answers.remember(a)
+			if !s.cfg.Bugs.DedupeLost {
+				e.answers.remember(a)
+			}
+		}
+		if s.cfg.Bugs.VersionReset {
+			e.reset, _ = state.Applied()
 		}
 	}
 	e.state = state
+	skip := c != nil && s.cfg.Bugs.SnapshotOffByOne
 	for _, r := range s.tail[id] {
-		if r.Pos > e.pos {
-			e.fold(r)
+		if r.Pos <= e.pos {
+			continue
+		}
+		if skip {
+			skip = false
+			continue
+		}
+		e.fold(r)
+		if !s.cfg.Bugs.DedupeLost {
+			e.answers.remember(Answer{Op: r.Op, Result: r.Result, Version: r.Version, Digest: r.Digest})
 		}
 	}
 	delete(s.tail, id)
@@ -289,7 +307,10 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 	if s.stale(c) {
 		return // cancelled or replaced before it could take effect
 	}
-	if a, done := e.answers.find(c.Op); done && !s.cfg.Bugs.DoubleApply {
+	if s.cfg.Bugs.DoubleActivation {
+		e.activate(c.Op)
+	}
+	if a, done := e.answers.find(c.Op); done && !s.cfg.Bugs.DoubleApply && !s.again(c) {
 		s.reply(now, e.pos, c, Reply{Result: a.Result, Version: a.Version, Digest: a.Digest})
 		return
 	}
@@ -302,6 +323,10 @@ func (s *Shard) run(now time.Duration, e *live, c Command) {
 		return
 	}
 	d, err := handle(e.state, command)
+	if s.cfg.Bugs.ConcurrentCommands && err == nil && !d.Read {
+		s.parallel = append(s.parallel, decided{now, e, c, d})
+		return
+	}
 	s.decide(now, e, &c, d, err)
 }
 
@@ -332,6 +357,9 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 		return
 	}
 	if d.Reject != "" {
+		if d.Event != nil && s.cfg.Bugs.RejectedStateKept {
+			e.keepRejected(c.Op, *d.Event)
+		}
 		d.Event, d.Timers, d.Result = nil, nil, map[string]string{"rejected": d.Reject}
 	}
 	result, err := encodeResult(d.Result)
@@ -349,7 +377,7 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 			s.answer(now, *c, Reply{Err: ErrLease})
 			return
 		}
-		version, digest := e.state.Applied()
+		version, digest := e.applied()
 		pos := e.pos
 		if s.cfg.Bugs.DirtyRead {
 			pos = 0
@@ -371,12 +399,15 @@ func (s *Shard) decide(now time.Duration, e *live, c *Command, d entity.Decision
 		event := *d.Event
 		event.Op = c.Op
 		err = e.apply(event, r.bytes())
+		if s.cfg.Bugs.DeletedResurrected && event.Name == entity.DeletedEvent {
+			r.Event = nil
+		}
 	}
 	if err != nil {
 		s.answer(now, *c, Reply{Err: err})
 		return
 	}
-	r.Version, r.Digest = e.state.Applied()
+	r.Version, r.Digest = e.applied()
 	e.pos = s.append(now, r)
 	e.answers.remember(Answer{Op: r.Op, Result: r.Result, Version: r.Version, Digest: r.Digest})
 	e.since += r.bytes()
@@ -442,7 +473,7 @@ func (s *Shard) answer(now time.Duration, c Command, r Reply) {
 // reply answers c with r as soon as the contract allows, given that it tells of
 // the record at pos.
 func (s *Shard) reply(now time.Duration, pos int64, c Command, r Reply) {
-	early := s.cfg.Memory && s.leased(now) && (!s.Pending() || now-s.oldest <= s.cfg.Window)
+	early := s.cfg.Memory && s.leased(now) && (!s.Pending() || now-s.oldest <= s.cfg.Window || s.cfg.Bugs.WindowExceeded)
 	_, timer := c.Ticket.(fired)
 	if pos <= s.durablePos || early || s.cfg.Bugs.AckBeforeJournal || timer {
 		s.answer(now, c, r)
@@ -471,7 +502,11 @@ func (s *Shard) Confirmed(start time.Duration) {
 // returns false if there is nothing to flush or a flush is under way: groups
 // become durable one after the other.
 func (s *Shard) Gather() (Group, bool) {
-	if s.moved || s.flushing != nil || len(s.gathering) == 0 {
+	if s.moved || s.flushing != nil {
+		return Group{}, false
+	}
+	s.together()
+	if len(s.gathering) == 0 && len(s.split.half) == 0 {
 		return Group{}, false
 	}
 	n, size := 0, 0
@@ -481,6 +516,15 @@ func (s *Shard) Gather() (Group, bool) {
 	}
 	s.flushing, s.gathering = s.gathering[:n:n], s.gathering[n:]
 	g := Group{Seq: s.nextSeq, Epoch: s.epoch, Records: s.flushing}
+	switch {
+	case s.cfg.Bugs.ReorderedGroup:
+		g.Records = backwards(g.Records)
+	case s.cfg.Bugs.SplitGroup:
+		g.Records = s.split.write(g.Records)
+		if len(s.flushing) == 0 {
+			s.flushing = g.Records
+		}
+	}
 	s.nextSeq++
 	return g, true
 }
@@ -503,13 +547,21 @@ func (s *Shard) Durable() Output {
 }
 
 // Pending tells whether records are not durable yet.
-func (s *Shard) Pending() bool { return s.flushing != nil || len(s.gathering) > 0 }
+func (s *Shard) Pending() bool {
+	return s.flushing != nil || len(s.gathering) > 0 || len(s.split.half) > 0 || len(s.parallel) > 0
+}
 
 // Close takes no more commands: they are answered with ErrMoved. What was
 // taken before still becomes durable and is answered.
 func (s *Shard) Close() Output {
 	s.closed = true
 	s.giveBackWaiting()
+	if s.cfg.Bugs.ShutdownLoss {
+		for _, h := range s.held {
+			s.out.Replies = append(s.out.Replies, h.reply)
+		}
+		s.held, s.flushing, s.gathering = nil, nil, nil
+	}
 	return s.take()
 }
 
@@ -520,8 +572,11 @@ func (s *Shard) Depose() Output {
 	for _, h := range s.held {
 		s.out.Replies = append(s.out.Replies, Reply{Ticket: h.reply.Ticket, Err: ErrMoved})
 	}
+	for _, d := range s.parallel {
+		s.answer(d.at, d.command, Reply{Err: ErrMoved})
+	}
 	s.giveBackWaiting()
-	s.held, s.flushing, s.gathering = nil, nil, nil
+	s.held, s.flushing, s.gathering, s.parallel = nil, nil, nil, nil
 	return s.take()
 }
 
@@ -553,7 +608,8 @@ func (s *Shard) take() Output {
 	return out
 }
 
-// fold applies a record of the journal to an entity that is being recovered.
+// fold applies a record of the journal to the state of an entity that is being
+// recovered.
 func (e *live) fold(r Record) {
 	if r.Event != nil {
 		event := *r.Event
@@ -561,7 +617,12 @@ func (e *live) fold(r Record) {
 		e.state.Apply(event)
 	}
 	e.pos = r.Pos
-	e.answers.remember(Answer{Op: r.Op, Result: r.Result, Version: r.Version, Digest: r.Digest})
 	e.since += r.bytes()
 	e.records++
+}
+
+// applied is how many operations the state tells of, and their digest.
+func (e *live) applied() (version int64, digest string) {
+	version, digest = e.state.Applied()
+	return version - e.reset, digest
 }

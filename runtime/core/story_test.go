@@ -18,6 +18,7 @@ import (
 // tally counts: add {"n":int} unless the sum would exceed 100, get. later sets
 // the timer "t" to add n after a second (or to send it to "other" in n = 7, or
 // to the action "act" in n = 8), never cancels it, tick sets it anew each time.
+// delete sets the sum to 0.
 type tally struct {
 	entity.Witness
 	Sum int `json:"sum"`
@@ -48,17 +49,26 @@ func (t *tally) Handle(c entity.Command) (entity.Decision, error) {
 		return d, err
 	case c.Name == "senseless":
 		return entity.Decision{Result: "set", Timers: []entity.Timer{{Name: "t", After: time.Second, Command: "steal"}}}, nil
+	case c.Name == "delete":
+		return entity.Decision{Event: &entity.Event{Name: entity.DeletedEvent}, Result: "deleted"}, nil
 	case c.Name == "never":
 		return entity.Decision{Result: "cancelled", Timers: []entity.Timer{{Name: "t", Cancel: true}}}, nil
 	case c.Name != "add":
 		return entity.Decision{}, c.Unknown()
-	case t.Sum+arg.N > 100:
-		return entity.Reject("too much"), nil
 	}
-	return entity.Emit("added", arg, t.Sum+arg.N)
+	d, err := entity.Emit("added", arg, t.Sum+arg.N)
+	if t.Sum+arg.N > 100 {
+		d.Reject = "too much" // and so without the event
+	}
+	return d, err
 }
 
 func (t *tally) Apply(e entity.Event) {
+	if e.Name == entity.DeletedEvent {
+		t.Sum = 0
+		t.Record(e.Op)
+		return
+	}
 	var arg struct {
 		N int `json:"n"`
 	}
@@ -147,15 +157,12 @@ func TestStories(t *testing.T) {
 				}
 				td.MaybeScanArgs(t, "entities", &cfg.MaxEntities)
 				td.MaybeScanArgs(t, "mailbox", &cfg.Mailbox)
-				switch arg("bug") {
-				case "ack-before-journal":
-					cfg.Bugs.AckBeforeJournal = true
-				case "no-fence":
-					cfg.Bugs.NoFence = true
-				case "double-apply":
-					cfg.Bugs.DoubleApply = true
-				case "dirty-read":
-					cfg.Bugs.DirtyRead = true
+				if bug := arg("bug"); bug != "" {
+					plant, ok := core.Planted[bug]
+					if !ok {
+						t.Fatalf("unknown bug %q", bug)
+					}
+					cfg.Bugs = plant.Bugs
 				}
 				s = core.New(cfg, epoch, d.head, d.journal, now)
 			case "wait": // wait 100ms

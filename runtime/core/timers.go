@@ -96,6 +96,7 @@ type timers struct {
 	pages [timerPages]page
 	set   map[timerKey]*armed
 	due   timerHeap
+	twice []later // of a planted bug
 }
 
 // timerHeap is ordered by the time at which to try, then by name: a run can be
@@ -254,7 +255,7 @@ func (s *Shard) loadedPage(p *page, c *Checkpoint) error {
 	if p.loaded {
 		return nil
 	}
-	if c != nil {
+	if c != nil && !s.cfg.Bugs.TimerLost {
 		var list []Timer
 		if err := json.Unmarshal(c.State, &list); err != nil {
 			return errors.Join(errors.New("checkpoint of timers"), err)
@@ -316,6 +317,7 @@ func (s *Shard) Tick(now time.Duration, wall int64) Output {
 			s.loadPage(pageID(n), p)
 		}
 	}
+	s.fireAgain(now, wall)
 	for range maxFires {
 		if len(s.timers.due) == 0 || s.timers.due[0].at > wall {
 			break
@@ -331,12 +333,19 @@ func (s *Shard) Tick(now time.Duration, wall int64) Output {
 		heap.Pop(&s.timers.due)
 		op := fireOp(a.key(), a.Op)
 		if self {
-			s.submit(now, Command{Ticket: fired{a.key(), a.Op}, Op: op, ID: a.ID, Name: a.Command, Args: a.Args})
+			c := Command{Ticket: fired{a.key(), a.Op}, Op: op, ID: a.ID, Name: a.Command, Args: a.Args}
+			if s.cfg.Bugs.TimerFiredTwice {
+				s.timers.twice = append(s.timers.twice, later{wall + int64(retryFire), c})
+			}
+			s.submit(now, c)
 			continue
 		}
 		f := Fire{Op: op, Target: a.Target, Name: a.Command, Args: a.Args, timer: a.key(), set: a.Op}
 		if a.Target.Type == "" {
 			f.Action, f.Target = a.Target.Key, ID{}
+			if s.cfg.Bugs.TransferHalfApplied {
+				continue
+			}
 		}
 		s.out.Fires = append(s.out.Fires, f)
 	}
@@ -373,7 +382,7 @@ func (s *Shard) settle(now time.Duration, k timerKey, set string, done bool) {
 // stale tells whether c was sent by a timer that does not stand any more.
 func (s *Shard) stale(c Command) bool {
 	f, ok := c.Ticket.(fired)
-	if !ok {
+	if !ok || s.cfg.Bugs.TimerFiredTwice {
 		return false
 	}
 	a, ok := s.timers.set[f.timer]

@@ -109,6 +109,10 @@ var boardType = entity.Value[board]{
 		"break": entity.Update(func(_ *entity.Context, b board, _ entity.None) (board, int, error) {
 			return b, 0, errors.New("out of pins")
 		}),
+		"clear": entity.Update(func(c *entity.Context, b board, _ entity.None) (board, int, error) {
+			c.Delete()
+			return b, len(b.Notes), nil
+		}),
 		"emit": entity.Update(func(c *entity.Context, b board, _ entity.None) (board, int, error) {
 			c.Emit("no", nil)
 			return b, 0, nil
@@ -145,6 +149,9 @@ func TestValue(t *testing.T) {
 	if version, digest := h.entity.Applied(); version != 2 || digest != "2ed43fe6b912d557" {
 		t.Errorf("applied %d, digest %s", version, digest)
 	}
+	h.want("clear", ``, `2`)
+	h.wantError("read", `{"name":"a"}`, "no such note")
+	h.want("witness", ``, `{"ids":["op1","op2","op3"]}`)
 }
 
 // ledger is event-sourced and has no witness.
@@ -160,6 +167,17 @@ var ledgerType = entity.EventSourced[ledger]{
 				c.Emit("line", line)
 			}
 			return len(l.Lines) + len(lines), nil
+		}),
+		"burn": entity.Decide(func(c *entity.Context, l *ledger, _ entity.None) (int, error) {
+			c.Emit("line", "last words")
+			c.Delete()
+			c.Emit("line", "ashes")
+			return len(l.Lines), nil
+		}),
+		"boast": entity.Decide(func(c *entity.Context, _ *ledger, _ entity.None) (int, error) {
+			c.Emit("line", "best")
+			c.After("a", time.Second, "write", nil)
+			return 0, entity.Refuse("boasting")
 		}),
 		"clear":  entity.Decide(func(c *entity.Context, _ *ledger, _ entity.None) (int, error) { c.Emit("cleared", nil); return 0, nil }),
 		"forget": entity.Decide(func(c *entity.Context, _ *ledger, _ entity.None) (int, error) { c.Emit("burnt", nil); return 0, nil }),
@@ -197,6 +215,15 @@ func TestEventSourced(t *testing.T) {
 	h.want("write", `[]`, `4`)
 	if h.decision.Event != nil || h.decision.Read {
 		t.Errorf("a command without events decides %+v, want a write without an event", h.decision)
+	}
+	h.want("boast", ``, `{"rejected":"boasting"}`)
+	if d := h.decision; d.Event == nil || d.Timers != nil {
+		t.Errorf("a refusal after an event decides %+v, want the event for the runtime to drop", d)
+	}
+	h.want("write", `[]`, `4`)
+	h.want("burn", ``, `4`)
+	if got, want := h.snapshot(), `{"version":3,"state":{"lines":["ashes"]}}`; got != want {
+		t.Errorf("snapshot %s, want %s", got, want)
 	}
 	h.want("clear", ``, `0`)
 	h.wantError("forget", ``, `no event "burnt"`)

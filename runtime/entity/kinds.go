@@ -40,6 +40,12 @@ func (c *Context) Emit(name string, data any) {
 	c.events = append(c.events, Event{Name: name, Data: raw})
 }
 
+// Delete has the entity be as if it was new: the next command finds the zero
+// state. A value's next state is ignored then. Its timers stand, its version goes
+// on, and the answers to its latest operations are kept, so that a retry does not
+// delete what was written since.
+func (c *Context) Delete() { c.Emit(DeletedEvent, nil) }
+
 // After sets the timer name: command is sent to this entity after d, once, also
 // if the node is gone by then. args is encoded as JSON, nil means none.
 func (c *Context) After(name string, d time.Duration, command string, args any) {
@@ -89,16 +95,19 @@ func Update[S, A, R any](f func(c *Context, state S, args A) (S, R, error)) Hand
 		if w := witnessOf(&next); w != nil {
 			*w = Witness{} // kept apart from the value
 		}
-		if len(x.events) > 0 {
+		switch {
+		case len(x.events) == 0:
+			x.Emit(valueEvent, next)
+		case len(x.events) > 1 || x.events[0].Name != DeletedEvent:
 			return Decision{}, fmt.Errorf("%s: a value has no events", c.Name)
 		}
-		x.Emit(valueEvent, next)
 		return x.decide(result)
 	}
 }
 
 // Decide is a command of an EventSourced entity: f emits events by its context
-// and returns the result. It must not change the state.
+// and returns the result. It must not change the state. If it refuses, what it
+// has emitted before does not happen.
 func Decide[S, A, R any](f func(c *Context, state *S, args A) (R, error)) Handler[S] {
 	return func(state *S, c Command) (Decision, error) {
 		x := call[A]{Context: Context{op: c.Op, key: c.Key}}
@@ -107,7 +116,13 @@ func Decide[S, A, R any](f func(c *Context, state *S, args A) (R, error)) Handle
 		}
 		result, err := f(&x.Context, state, x.args)
 		if err != nil {
-			return refusal(c, err)
+			d, err := refusal(c, err)
+			if len(x.events) > 0 && err == nil {
+				var emitted Decision
+				emitted, err = x.decide(nil)
+				d.Event = emitted.Event // for the runtime to drop
+			}
+			return d, err
 		}
 		return x.decide(result)
 	}
@@ -153,6 +168,9 @@ const (
 	valueEvent  = "value"
 	eventsEvent = "events"
 )
+
+// DeletedEvent is the name of the event of Context.Delete.
+const DeletedEvent = "_deleted"
 
 func (x *Context) decide(result any) (Decision, error) {
 	raw, err := json.Marshal(result)
@@ -200,15 +218,22 @@ type Value[S any] struct {
 func (v Value[S]) Type() Type {
 	replace := func(state *S, e Event) {
 		var next S
-		mustDecode(e, &next)
-		if w := witnessOf(&next); w != nil {
-			*w = *witnessOf(state)
+		if e.Name != DeletedEvent {
+			mustDecode(e, &next)
 		}
-		*state = next
+		become(state, next)
 	}
 	return Type{Name: v.Name, Slow: v.Slow, New: func() Entity {
 		return &typed[S]{commands: v.Commands, apply: replace}
 	}}
+}
+
+// become replaces a state, but not its witness.
+func become[S any](state *S, next S) {
+	if w := witnessOf(&next); w != nil {
+		*w = *witnessOf(state)
+	}
+	*state = next
 }
 
 // Fold is how one event changes a state S; On makes one.
@@ -237,6 +262,11 @@ type EventSourced[S any] struct {
 func (v EventSourced[S]) Type() Type {
 	fold := func(state *S, packed Event) {
 		err := each(&packed, func(e Event) error {
+			if e.Name == DeletedEvent {
+				var fresh S
+				become(state, fresh)
+				return nil
+			}
 			f, ok := v.Events[e.Name]
 			if !ok {
 				return fmt.Errorf("entity type %s has no event %q", v.Name, e.Name)
@@ -275,7 +305,7 @@ func (t *typed[S]) Handle(c Command) (Decision, error) {
 		return d, err
 	}
 	return d, each(d.Event, func(e Event) error {
-		if _, ok := t.events[e.Name]; !ok {
+		if _, ok := t.events[e.Name]; !ok && e.Name != DeletedEvent {
 			return fmt.Errorf("%s: the entity has no event %q", c.Name, e.Name)
 		}
 		return nil

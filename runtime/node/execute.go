@@ -28,6 +28,9 @@ const (
 // node that can execute it.
 const retryPause = 50 * time.Millisecond
 
+// hasty is how long a planted bug waits for a command.
+const hasty = 200 * time.Millisecond
+
 // answer is the reply to a command, as it goes over HTTP.
 type answer struct {
 	status int
@@ -57,6 +60,9 @@ const misdirected = http.StatusMisdirectedRequest
 // attempts, so that it takes effect once.
 func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answer {
 	end := time.Now().Add(deadline)
+	if n.cfg.Bugs.FailedCommandApplied {
+		end = time.Now().Add(hasty)
+	}
 	s := n.shards[ShardOf(c.ID.Type, c.ID.Key, n.cfg.Shards)]
 	effect := "none" // until the command was handed to somebody who may have executed it
 	for {
@@ -65,11 +71,19 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 		s.mu.Lock()
 		m := s.machine
 		mine := s.epoch != 0
+		old := s.past
 		s.mu.Unlock()
+		if m == nil && old != nil {
+			if a, ok := n.remembered(s, old, c); ok {
+				return a
+			}
+		}
 		switch {
 		case m != nil:
 			rep, err := n.submit(ctx, end, s, m, c)
 			switch {
+			case err != nil && n.cfg.Bugs.FailedCommandApplied:
+				return refuse(http.StatusGatewayTimeout, "none", "not written in time")
 			case err != nil:
 				return refuse(http.StatusGatewayTimeout, "unknown", "no reply within the deadline")
 			case rep.Err == nil:
@@ -121,6 +135,14 @@ func (n *Node) execute(ctx context.Context, c core.Command, forwarded bool) answ
 		}
 		return refuse(http.StatusGatewayTimeout, effect, "shard %d has no owner that answers", s.id)
 	}
+}
+
+// remembered answers a read from a shard that has moved, as a planted bug does.
+func (n *Node) remembered(s *shard, old *core.Shard, c core.Command) (answer, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rep, ok := old.Remembered(c)
+	return answer{http.StatusOK, reply{Result: rep.Result, Version: rep.Version, Digest: rep.Digest, Epoch: old.Epoch(), Node: n.cfg.Name}}, ok
 }
 
 // coreConfig is what the shards of this node need to know.

@@ -68,11 +68,19 @@ func (n *Node) flushOnce() (records int) {
 	if len(groups) == 0 {
 		return 0
 	}
+	n.flushes++
 	began := time.Now()
 	if n.cfg.StoreDelay > 0 && !n.sleep(n.cfg.StoreDelay) {
 		return 0
 	}
-	fates := n.store.Append(n.ctx, groups, !n.cfg.Bugs.NoFence)
+	written := groups
+	if n.cfg.Bugs.BatchDropped && n.flushes%core.BatchDroppedEvery == 0 {
+		written = groups[:len(groups)-1]
+	}
+	fates := n.store.Append(n.ctx, written, !n.cfg.Bugs.NoFence)
+	if len(written) < len(groups) {
+		fates = append(fates, journal.Durable)
+	}
 	n.metrics.flush.Observe(time.Since(began).Seconds())
 	n.metrics.group.Observe(float64(records))
 	for i, f := range flights {

@@ -81,6 +81,7 @@ type Node struct {
 	flush      chan struct{} // something has gathered
 	look       chan struct{} // read the owners now
 	room       chan struct{} // entities are to be stored to make room
+	flushes    int           // of the flusher
 	inFlight   atomic.Int64  // commands under way
 	passivated atomic.Int64  // entities that left memory
 	routes     atomic.Pointer[routes]
@@ -107,6 +108,8 @@ type shard struct {
 	epoch     int64       // claimed here; 0 if none
 	idle      *sync.Cond  // signalled when a flush has ended
 	asks      []ask       // to be stored
+
+	past *core.Shard // what a planted bug answers from; else nil
 
 	storing sync.Mutex // taken before mu: checkpoints are stored in the order in which they were taken
 }
@@ -363,6 +366,9 @@ func (n *Node) storeEntities(s *shard, m *core.Shard, ids []core.ID) error {
 		if err := n.awaitDurable(s, m, stored); err != nil {
 			return err
 		}
+		if n.cfg.Bugs.CheckpointAhead {
+			n.ahead(s, m, batch, stored)
+		}
 		if err := n.store.Store(n.ctx, s.id, m.Epoch(), batch); err != nil {
 			n.inDoubt(s, m, err)
 			return err
@@ -429,4 +435,18 @@ func (n *Node) awaitDurable(s *shard, m *core.Shard, stored []core.Checkpoint) e
 		s.idle.Wait()
 	}
 	return nil
+}
+
+// ahead is a planted bug: checkpoints name the position that their shard has
+// reached when they are written.
+func (n *Node) ahead(s *shard, m *core.Shard, batch []journal.Checkpoint, stored []core.Checkpoint) {
+	s.mu.Lock()
+	pos := m.Backlog(core.Head{}) // of the last record, durable or not
+	s.mu.Unlock()
+	for i := range stored {
+		stored[i].Pos = pos
+		if data, err := json.Marshal(stored[i]); err == nil { // as before
+			batch[i].Data = data
+		}
+	}
 }

@@ -288,6 +288,9 @@ func (n *Node) end(s *shard, epoch int64) {
 	var out core.Output
 	if m != nil {
 		out = m.Depose()
+		if n.cfg.Bugs.StaleForward {
+			s.past = m
+		}
 	}
 	s.idle.Broadcast()
 	s.mu.Unlock()

@@ -49,6 +49,8 @@ func (c *client) next() {
 		o.name, o.write, o.arg = "add", true, arg{N: w.rng.IntN(7) - 2}
 	case kind < 12:
 		o.name, o.write, o.arg = "set", true, arg{Value: o.id}
+	case kind == 12 && o.key.Type == "register":
+		o.name, o.write = "delete", true
 	}
 	c.begin(o, func() { w.after(w.between(0, 100*time.Millisecond), nil, c.next) })
 }

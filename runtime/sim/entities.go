@@ -32,10 +32,12 @@ func (c *counter) Handle(cmd entity.Command) (entity.Decision, error) {
 		return entity.Reply(c.Sum), nil
 	case cmd.Name == "witness":
 		return c.List(), nil
-	case c.Sum+a.N > limit:
-		return entity.Reject("too much"), nil
 	}
-	return entity.Emit("added", a, c.Sum+a.N)
+	d, err := entity.Emit("added", a, c.Sum+a.N)
+	if c.Sum+a.N > limit {
+		d.Reject = "too much" // and so without the event
+	}
+	return d, err
 }
 
 func (c *counter) Apply(e entity.Event) {
@@ -43,7 +45,7 @@ func (c *counter) Apply(e entity.Event) {
 	c.Record(e.Op)
 }
 
-// register holds a value.
+// register holds a value until it is deleted.
 type register struct {
 	entity.Witness
 	Value string `json:"value"`
@@ -59,12 +61,17 @@ func (r *register) Handle(cmd entity.Command) (entity.Decision, error) {
 		return entity.Reply(r.Value), nil
 	case "witness":
 		return r.List(), nil
+	case "delete":
+		return entity.Decision{Event: &entity.Event{Name: entity.DeletedEvent}, Result: ""}, nil
 	}
 	return entity.Emit("set", a, a.Value)
 }
 
 func (r *register) Apply(e entity.Event) {
-	r.Value = decode(e).Value
+	r.Value = ""
+	if e.Name != entity.DeletedEvent {
+		r.Value = decode(e).Value
+	}
 	r.Record(e.Op)
 }
 

@@ -47,6 +47,7 @@ type node struct {
 	lookAgain bool
 	lookAt    time.Duration // when the next one is due; 0: not planned
 	flushing  bool
+	flushes   int
 	again     bool
 	parked    []*call
 	forwards  []*call
@@ -346,7 +347,15 @@ func (n *node) flushOnce() {
 		n.flushing = false
 		return
 	}
-	n.attempt(groups, func(fates []journal.Fate) {
+	n.flushes++
+	written := groups
+	if n.w.cfg.Bugs.BatchDropped && n.flushes%core.BatchDroppedEvery == 0 {
+		written = groups[:len(groups)-1]
+	}
+	n.attempt(written, func(fates []journal.Fate) {
+		if len(written) < len(groups) {
+			fates = append(fates, journal.Durable)
+		}
 		for i, s := range shards {
 			if fates[i] == journal.Durable {
 				n.deliver(s, machines[i], machines[i].Durable())
@@ -512,6 +521,12 @@ func (n *node) storeEach(s *shard, m *core.Shard, ids []core.ID, done func(ok bo
 		if m.DurablePos() < c.Pos {
 			n.after(2*time.Millisecond, write)
 			return
+		}
+		if n.w.cfg.Bugs.CheckpointAhead {
+			c.Pos = m.Backlog(core.Head{}) // of the last record, durable or not
+			if data, err = json.Marshal(c); err != nil {
+				n.w.violated("encode checkpoint: %v", err)
+			}
 		}
 		done1 := false
 		n.ask("checkpoint", claimTimeout, func() { done1 = n.w.store.put(s.id, m.Epoch(), id, data) }, func(ok bool) {

@@ -10,26 +10,31 @@ import (
 	"statequake/runtime/ownership"
 )
 
-// bugs can be planted by name.
+// bugs can be planted by name, beside those of the runtime.
 var bugs = map[string]func(*Config){
-	"ack-before-journal": func(c *Config) { c.Bugs = core.Bugs{AckBeforeJournal: true} },
-	"no-fence":           func(c *Config) { c.Bugs = core.Bugs{NoFence: true} },
-	"double-apply":       func(c *Config) { c.Bugs = core.Bugs{DoubleApply: true} },
-	"dirty-read":         func(c *Config) { c.Bugs = core.Bugs{DirtyRead: true} },
-	"lease-not-checked":  func(c *Config) { c.Bugs = core.Bugs{LeaseNotChecked: true} },
-	"no-wait":            func(c *Config) { c.Outwait = time.Millisecond },
-	"no-drift":           func(c *Config) { c.Outwait = ownership.Lease },
-	"keep-doubt":         func(c *Config) { c.KeepDoubt = true },
+	"no-wait":    func(c *Config) { c.Outwait = time.Millisecond },
+	"no-drift":   func(c *Config) { c.Outwait = ownership.Lease },
+	"keep-doubt": func(c *Config) { c.KeepDoubt = true },
 }
 
-// BugNames are the bugs that ForSeed can plant.
-func BugNames() []string { return slices.Sorted(maps.Keys(bugs)) }
+// BugNames are the bugs that ForSeed can plant. What a bug of the runtime takes
+// away may not be simulated here: then it is not found.
+func BugNames() []string {
+	names := append(core.BugNames(), slices.Collect(maps.Keys(bugs))...)
+	slices.Sort(names)
+	return names
+}
 
 // ForSeed is the simulation of a seed, with a bug unless it is "". Without
 // one, each fourth seed acknowledges from memory.
 func ForSeed(seed uint64, bug string) (Config, error) {
 	cfg := Config{Seed: seed, Memory: bug == "" && seed%4 == 3}
 	if bug == "" {
+		return cfg, nil
+	}
+	if plant, ok := core.Planted[bug]; ok {
+		cfg.Bugs = plant.Bugs
+		cfg.Memory = plant.Bugs.WindowExceeded // without memory there is no window
 		return cfg, nil
 	}
 	plant, ok := bugs[bug]

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -56,7 +57,8 @@ type Verdict struct {
 	LostAcks *int     `json:"lost_acks"`
 	Checks   []struct {
 		Violations []struct {
-			Kind string `json:"kind"`
+			Kind string   `json:"kind"`
+			Ops  []string `json:"ops"`
 		} `json:"violations"`
 	} `json:"checks"`
 	Faults       []Fault       `json:"faults"`
@@ -230,6 +232,63 @@ func (v *Verdict) Violations() []string {
 		}
 	}
 	return kinds
+}
+
+// Causes of a run that says nothing about the system: the machine had no time
+// for the load generator, or it had too little.
+const (
+	Starved = "the load generator was starved"
+	TooSlow = "the load generator was too slow"
+)
+
+// OnlyStarved tells whether an unknown verdict is to be blamed on nothing but a
+// starved load generator.
+func (v *Verdict) OnlyStarved() bool {
+	causes := v.Causes()
+	return v.Verdict == "unknown" && slices.Contains(causes, Starved) &&
+		!slices.ContainsFunc(causes, func(cause string) bool { return cause != Starved && cause != TooSlow })
+}
+
+// Causes are what a verdict that is unknown, or Failed, is to be blamed on, each
+// once, by name.
+func (v *Verdict) Causes() []string {
+	causes := map[string]bool{}
+	for _, reason := range v.Reasons {
+		if cause := causeOf(reason); cause != "" {
+			causes[cause] = true
+		}
+	}
+	if len(causes) == 0 {
+		causes["no reason given"] = true
+	}
+	return slices.Sorted(maps.Keys(causes))
+}
+
+// causeOf sorts a reason of a verdict by what is to blame; "" for one that is
+// only a note.
+func causeOf(reason string) string {
+	for _, known := range []struct{ part, cause string }{
+		{"load generator did not get to run", Starved},
+		{"of the requested rate", TooSlow},
+		{"due operations (", TooSlow},
+		{"but never injected", "a fault was not seen"},
+		{"never requested", "a fault did not start"},
+		{"is not proven: its evidence is mismatch", "the evidence of a fault does not match"},
+		{"is not proven", "the evidence of a fault is inconclusive"},
+		{"check is undecided", "a check is undecided"},
+		{"No operation of the load", "nothing was answered"},
+		{"No check applies", "nothing was checked"},
+		{"could not be read", "the record is damaged"},
+		{"send lag p99", ""},
+		{"was not seen to end", ""},
+		{"The expectation", ""},
+		{"was stopped early", ""},
+	} {
+		if strings.Contains(reason, known.part) {
+			return known.cause
+		}
+	}
+	return reason
 }
 
 // Each calls do for 0 to n-1, so many at a time, until one fails or ctx ends,

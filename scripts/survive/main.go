@@ -277,16 +277,7 @@ func (t *tally) count(dir string, outcome campaign.Outcome, v *campaign.Verdict)
 		note("%s", word)
 	}
 	if v.Verdict == "unknown" || v.Verdict == campaign.Failed {
-		causes := map[string]bool{}
-		for _, reason := range v.Reasons {
-			if cause := causeOf(reason); cause != "" {
-				causes[cause] = true
-			}
-		}
-		if len(causes) == 0 {
-			causes["no reason given"] = true
-		}
-		list := slices.Sorted(maps.Keys(causes))
+		list := v.Causes()
 		for _, cause := range list {
 			t.causes[cause]++
 		}
@@ -329,32 +320,6 @@ func longest(a, b *time.Duration) *time.Duration {
 		return b
 	}
 	return a
-}
-
-// causeOf sorts a reason of a verdict by what is to blame; "" for one that is
-// only a note.
-func causeOf(reason string) string {
-	for _, known := range []struct{ part, cause string }{
-		{"load generator did not get to run", "the load generator was starved"},
-		{"of the requested rate", "the load generator was too slow"},
-		{"but never injected", "a fault was not seen"},
-		{"never requested", "a fault did not start"},
-		{"is not proven: its evidence is mismatch", "the evidence of a fault does not match"},
-		{"is not proven", "the evidence of a fault is inconclusive"},
-		{"check is undecided", "a check is undecided"},
-		{"No operation of the load", "nothing was answered"},
-		{"No check applies", "nothing was checked"},
-		{"could not be read", "the record is damaged"},
-		{"send lag p99", ""},
-		{"was not seen to end", ""},
-		{"The expectation", ""},
-		{"was stopped early", ""},
-	} {
-		if strings.Contains(reason, known.part) {
-			return known.cause
-		}
-	}
-	return reason
 }
 
 // report prints the tables and returns the exit code.

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"statequake/runtime/core"
+	"statequake/scenarios"
+)
+
+var update = flag.Bool("update", false, "write docs/bugs.md anew")
+
+// TestPlantedBugs: every planted bug has its directed scenario, and every
+// directed scenario a bug that exists.
+func TestPlantedBugs(t *testing.T) {
+	var directed []string
+	for _, info := range scenarios.Bundled() {
+		if name, ok := strings.CutPrefix(info.Name, "bugs/"); ok {
+			directed = append(directed, name)
+			if info.Scenario.System.Bug != name || info.Scenario.Reveals == "" {
+				t.Errorf("%s plants %q and reveals %q", info.Name, info.Scenario.System.Bug, info.Scenario.Reveals)
+			}
+		}
+	}
+	if have := strings.Join(directed, ", "); have != plantedNames() {
+		t.Errorf("directed scenarios for %s, the runtime has %s", have, plantedNames())
+	}
+}
+
+// bugsDoc is where docs/bugs.md begins to be made of the bugs.
+const bugsDoc = "<!-- from here on made by go test ./cmd/statequake -run TestBugsDoc -update -->\n"
+
+// TestBugsDoc: docs/bugs.md says of every planted bug what its switch and its
+// scenario say.
+func TestBugsDoc(t *testing.T) {
+	const file = "../../docs/bugs.md"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	intro, have, ok := strings.Cut(string(text), bugsDoc)
+	if !ok {
+		t.Fatalf("%s has no line %s", file, bugsDoc)
+	}
+	want := describeBugs(t)
+	if *update {
+		if err := os.WriteFile(file, []byte(intro+bugsDoc+want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if have != want {
+		t.Errorf("%s is not what the bugs say\nhint: go test ./cmd/statequake -run TestBugsDoc -update", file)
+	}
+}
+
+// thread is an issue or a pull request, as GitHub abbreviates it.
+var thread = regexp.MustCompile(`\b([\w-]+/[\w.-]+)#(\d+)\b`)
+
+// describeBugs is a table of the bugs, then a section for each.
+func describeBugs(t *testing.T) string {
+	var table, sections strings.Builder
+	table.WriteString("\n| bug | what it does | found as |\n| --- | --- | --- |\n")
+	for _, info := range scenarios.Bundled() {
+		name, ok := strings.CutPrefix(info.Name, "bugs/")
+		if !ok {
+			continue
+		}
+		reveals := info.Scenario.Reveals
+		fmt.Fprintf(&table, "| [`%s`](#%s) | %s | %s |\n", name, name, core.Planted[name].Does, reveals)
+		source, err := scenarios.Source(info.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paragraphs := comment(string(source))
+		if len(paragraphs) != 3 || !strings.HasPrefix(paragraphs[0], "Claim: ") || !strings.HasPrefix(paragraphs[2], "Seen in: ") {
+			t.Errorf("scenarios/%s.yaml: its comment is %d paragraphs; want the claim, the bug, and after \"Seen in:\" where it was seen", info.Name, len(paragraphs))
+			continue
+		}
+		paragraphs[2] = thread.ReplaceAllString(paragraphs[2], "[$0](https://github.com/$1/issues/$2)")
+		fmt.Fprintf(&sections, "\n## %s\n\n%s\n\nFound as *%s* (`statequake run %s`).\n", name, strings.Join(paragraphs, "\n\n"), reveals, info.Name)
+	}
+	return table.String() + sections.String()
+}
+
+// comment returns the paragraphs of the comment with which a file begins.
+func comment(text string) []string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		line, ok := strings.CutPrefix(line, "#")
+		if !ok {
+			break
+		}
+		lines = append(lines, strings.TrimSpace(line))
+	}
+	var paragraphs []string
+	for p := range strings.SplitSeq(strings.Join(lines, "\n"), "\n\n") {
+		paragraphs = append(paragraphs, strings.Join(strings.Fields(p), " "))
+	}
+	return paragraphs
+}
