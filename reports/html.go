@@ -104,8 +104,11 @@ type grid struct {
 type gridRow struct {
 	Bad   bool
 	Cells []string
-	Files []string // beside the report, linked from the row
+	Files []string // beside the report, linked from the last cell
 }
+
+// Last reports whether cell i is the last.
+func (r gridRow) Last(i int) bool { return i == len(r.Cells)-1 }
 
 // row adds a row. A short cell, such as a figure with its unit, stays on one
 // line.
