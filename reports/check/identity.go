@@ -9,16 +9,7 @@ import (
 // count adds an operation to the counts of its phase.
 func count(counts map[history.Phase]history.Counts, op *history.Op) {
 	c := counts[op.Phase]
-	switch op.Outcome {
-	case history.OK:
-		c.OK++
-	case history.Fail:
-		c.Fail++
-	case history.Info:
-		c.Info++
-	case history.Unsent:
-		c.Unsent++
-	}
+	c.Add(op.Outcome)
 	counts[op.Phase] = c
 }
 
