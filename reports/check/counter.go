@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 
 	"statequake/history"
@@ -19,18 +18,14 @@ const counterEntity = "counter"
 // counterKey judges one key: it tells package counter what happened, and says
 // in words what that finds.
 type counterKey struct {
-	entityKey
-	findings
-	ops       []counter.Op
-	told      []*history.Op // by index into ops
-	answers   int           // operations answered ok
-	undecided string        // why the key cannot be judged, or not whole, "" if it can
+	boxKey
+	ops []counter.Op
 }
 
 // newCounter reads what was added and answered on a key, and reports answers
 // that no counter gives.
 func newCounter(h entityKey, ops []*history.Op) *counterKey {
-	k := &counterKey{entityKey: h, findings: findings{perKind: listedPerKey}}
+	k := &counterKey{boxKey: newBoxKey(h)}
 	for _, op := range ops {
 		if op.Name == witnessOp {
 			continue
@@ -42,7 +37,7 @@ func newCounter(h entityKey, ops []*history.Op) *counterKey {
 		case op.Outcome == history.Fail || op.Outcome == history.Unsent:
 			continue
 		case err != nil:
-			k.undecided = "operations that the model of the entity type refuses"
+			k.undecided = refusedText
 			return k
 		case op.Outcome == history.OK:
 			k.answers++
@@ -115,10 +110,9 @@ func (k *counterKey) judge() {
 		case counter.FutureRead:
 			said += fmt.Sprintf("; with the adds sent by then it could be from %d to %d", v.Low, v.High)
 		case counter.StaleRead, counter.Lost:
-			switch {
-			case other != nil:
+			if other != nil {
 				said += fmt.Sprintf("; yet %s had been answered by %s at %s with %s", opName(other), who(other), seconds(other.Returned), brief(other.Result))
-			default:
+			} else {
 				said += fmt.Sprintf("; with the adds acknowledged before it was sent, and those sent by the time it returned, it had to be from %d to %d", v.Low, v.High)
 			}
 		case counter.NotLinearizable:
@@ -133,15 +127,4 @@ func (k *counterKey) judge() {
 		}
 		k.found(string(v.Kind), said, other, op)
 	}
-}
-
-// found reports a violation shown by ops, each named once.
-func (k *counterKey) found(kind, explanation string, ops ...*history.Op) {
-	v := Violation{Entity: k.entity, Key: k.key, Kind: kind, Explanation: explanation}
-	for _, op := range ops {
-		if op != nil && !slices.Contains(v.Ops, op.ID) {
-			v.Ops = append(v.Ops, op.ID)
-		}
-	}
-	k.violation(v)
 }

@@ -66,7 +66,7 @@ func Minimal(run *history.Run, opt check.Options, name string, v check.Violation
 	if name == "porcupine" {
 		s.opt.PorcupineTime = porcupineTime
 	} else {
-		s.opt.PorcupineMaxOps = -1 // judges no key
+		s.opt.PorcupineMaxOps = -1
 	}
 	switch name {
 	case "witness", "register":
