@@ -1,53 +1,26 @@
 package check
 
-import (
-	"slices"
-
-	"statequake/history"
-)
+import "statequake/history"
 
 // blackBox is a check that judges keys of one entity type by what was answered,
 // without a look at versions, digests or a witness.
 type blackBox struct {
 	entity string
 	check  checkOf
-	judge  func(h entityKey, ops []*history.Op, whole bool) *boxKey
-}
-
-// boxKey is a key that a black box judges.
-type boxKey struct {
-	entityKey
-	findings
-	told      []*history.Op // by index into what the checker is given
-	answers   int           // operations answered ok
-	undecided string        // why the key is not decided, or not whole, "" if it is
-}
-
-func newBoxKey(h entityKey) boxKey {
-	return boxKey{entityKey: h, findings: findings{perKind: listedPerKey}}
-}
-
-// found reports a violation shown by ops, each named once. Those that are nil
-// are passed over.
-func (k *boxKey) found(kind, explanation string, ops ...*history.Op) {
-	v := Violation{Entity: k.entity, Key: k.key, Kind: kind, Explanation: explanation}
-	for _, op := range ops {
-		if op != nil && !slices.Contains(v.Ops, op.ID) {
-			v.Ops = append(v.Ops, op.ID)
-		}
-	}
-	k.violation(v)
+	// judge returns what it found on a key, how many answers it judged, and why
+	// the key is not decided, "" if it is.
+	judge func(h entityKey, ops []*history.Op, whole bool) (f *findings, answers int, undecided string)
 }
 
 var blackBoxes = []blackBox{
-	{registerEntity, ofRegister, func(h entityKey, ops []*history.Op, whole bool) *boxKey {
+	{registerEntity, ofRegister, func(h entityKey, ops []*history.Op, whole bool) (*findings, int, string) {
 		k := newRegister(h, ops, whole)
 		if k.undecided == "" {
 			k.judge()
 		}
-		return &k.boxKey
+		return &k.findings, k.answers, k.undecided
 	}},
-	{counterEntity, ofCounter, func(h entityKey, ops []*history.Op, whole bool) *boxKey {
+	{counterEntity, ofCounter, func(h entityKey, ops []*history.Op, whole bool) (*findings, int, string) {
 		k := newCounter(h, ops)
 		switch {
 		case !whole: // what the history lacks may have been added
@@ -55,7 +28,7 @@ var blackBoxes = []blackBox{
 		case k.undecided == "":
 			k.judge()
 		}
-		return &k.boxKey
+		return &k.findings, k.answers, k.undecided
 	}},
 }
 
@@ -79,15 +52,15 @@ func (w *auditor) blackBoxKey(b blackBox, h *keyOps) bool {
 		return false
 	}
 	o := &outcome{entityKey: h.entityKey, check: b.check}
-	k := b.judge(h.entityKey, ops, w.rest.Footer != nil && w.repeated == 0)
-	if k.undecided != "" && len(k.kinds) == 0 {
+	found, answers, undecided := b.judge(h.entityKey, ops, w.rest.Footer != nil && w.repeated == 0)
+	if undecided != "" && len(found.kinds) == 0 {
 		w.box(b.check, boxTally{seen: 1})
-		o.note(false, h.entityKey, 0, k.undecided)
+		o.note(false, h.entityKey, 0, undecided)
 		w.keep(o)
 		return false
 	}
-	w.box(b.check, boxTally{1, 1, k.answers})
-	o.findings = k.findings
+	w.box(b.check, boxTally{1, 1, answers})
+	o.findings = *found
 	if !w.opt.Witness && w.rest.Footer != nil && !readBack(ops) {
 		o.note(true, h.entityKey, 0, unreadText)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"statequake/history"
@@ -18,14 +19,18 @@ const counterEntity = "counter"
 // counterKey judges one key: it tells package counter what happened, and says
 // in words what that finds.
 type counterKey struct {
-	boxKey
-	ops []counter.Op
+	entityKey
+	findings
+	ops       []counter.Op
+	told      []*history.Op // by index into ops
+	answers   int           // operations answered ok
+	undecided string        // why the key cannot be judged, or not whole, "" if it can
 }
 
 // newCounter reads what was added and answered on a key, and reports answers
 // that no counter gives.
 func newCounter(h entityKey, ops []*history.Op) *counterKey {
-	k := &counterKey{boxKey: newBoxKey(h)}
+	k := &counterKey{entityKey: h, findings: findings{perKind: listedPerKey}}
 	for _, op := range ops {
 		if op.Name == witnessOp {
 			continue
@@ -37,7 +42,7 @@ func newCounter(h entityKey, ops []*history.Op) *counterKey {
 		case op.Outcome == history.Fail || op.Outcome == history.Unsent:
 			continue
 		case err != nil:
-			k.undecided = refusedText
+			k.undecided = "operations that the model of the entity type refuses"
 			return k
 		case op.Outcome == history.OK:
 			k.answers++
@@ -110,9 +115,10 @@ func (k *counterKey) judge() {
 		case counter.FutureRead:
 			said += fmt.Sprintf("; with the adds sent by then it could be from %d to %d", v.Low, v.High)
 		case counter.StaleRead, counter.Lost:
-			if other != nil {
+			switch {
+			case other != nil:
 				said += fmt.Sprintf("; yet %s had been answered by %s at %s with %s", opName(other), who(other), seconds(other.Returned), brief(other.Result))
-			} else {
+			default:
 				said += fmt.Sprintf("; with the adds acknowledged before it was sent, and those sent by the time it returned, it had to be from %d to %d", v.Low, v.High)
 			}
 		case counter.NotLinearizable:
@@ -127,4 +133,15 @@ func (k *counterKey) judge() {
 		}
 		k.found(string(v.Kind), said, other, op)
 	}
+}
+
+// found reports a violation shown by ops, each named once.
+func (k *counterKey) found(kind, explanation string, ops ...*history.Op) {
+	v := Violation{Entity: k.entity, Key: k.key, Kind: kind, Explanation: explanation}
+	for _, op := range ops {
+		if op != nil && !slices.Contains(v.Ops, op.ID) {
+			v.Ops = append(v.Ops, op.ID)
+		}
+	}
+	k.violation(v)
 }

@@ -9,7 +9,16 @@ import (
 // count adds an operation to the counts of its phase.
 func count(counts map[history.Phase]history.Counts, op *history.Op) {
 	c := counts[op.Phase]
-	c.Add(op.Outcome)
+	switch op.Outcome {
+	case history.OK:
+		c.OK++
+	case history.Fail:
+		c.Fail++
+	case history.Info:
+		c.Info++
+	case history.Unsent:
+		c.Unsent++
+	}
 	counts[op.Phase] = c
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"statequake/history"
@@ -22,15 +23,19 @@ const always = time.Duration(math.MinInt64)
 // registerKey judges one key: it tells package register what happened, and says
 // in words what that finds.
 type registerKey struct {
-	boxKey
-	ops     []register.Op
-	without map[string]*history.Op // writes that had no effect, by value
+	entityKey
+	findings
+	ops       []register.Op
+	told      []*history.Op          // by index into ops
+	without   map[string]*history.Op // writes that had no effect, by value
+	answers   int                    // operations answered ok
+	undecided string                 // why the key cannot be judged, "" if it can
 }
 
 // newRegister numbers the values of a key, and reports replies that no register
 // gives: whole says that a value nobody sent is certainly from nowhere.
 func newRegister(h entityKey, ops []*history.Op, whole bool) *registerKey {
-	k := &registerKey{boxKey: newBoxKey(h), without: map[string]*history.Op{}}
+	k := &registerKey{entityKey: h, findings: findings{perKind: listedPerKey}, without: map[string]*history.Op{}}
 	state, _ := model.For(registerEntity)
 	numbers := map[string]int32{} // of values that were written
 	var reads []*history.Op
@@ -44,7 +49,7 @@ func newRegister(h entityKey, ops []*history.Op, whole bool) *registerKey {
 		case err != nil && certain:
 			continue
 		case err != nil:
-			k.undecided = refusedText
+			k.undecided = "operations that the model of the entity type refuses"
 			return k
 		case op.Outcome == history.OK:
 			k.answers++
@@ -219,4 +224,15 @@ func (v valueOps) since(other valueOps) string {
 
 func answer(op *history.Op) string {
 	return fmt.Sprintf("%s was answered by %s at %s with %s", opName(op), who(op), seconds(op.Returned), brief(op.Result))
+}
+
+// found reports a violation shown by ops, each named once.
+func (k *registerKey) found(kind, explanation string, ops ...*history.Op) {
+	v := Violation{Entity: k.entity, Key: k.key, Kind: kind, Explanation: explanation}
+	for _, op := range ops {
+		if op != nil && !slices.Contains(v.Ops, op.ID) {
+			v.Ops = append(v.Ops, op.ID)
+		}
+	}
+	k.violation(v)
 }

@@ -23,7 +23,7 @@ var errRefused = errors.New("the model refused an operation")
 func whyUndecided(err error, opt Options) string {
 	switch err {
 	case errRefused:
-		return "keys with " + refusedText
+		return "keys with operations that the model of the entity type refuses"
 	case search.ErrMemory:
 		return fmt.Sprintf("keys not decided (memory for each of them: %d MiB)", opt.PorcupineMemory>>20)
 	default:
