@@ -131,8 +131,8 @@ type Counts struct {
 // Total is the number of operations counted.
 func (c Counts) Total() int64 { return c.OK + c.Fail + c.Info + c.Unsent }
 
-// add counts one operation.
-func (c *Counts) add(o Outcome) {
+// Add counts one operation.
+func (c *Counts) Add(o Outcome) {
 	switch o {
 	case OK:
 		c.OK++
@@ -148,6 +148,23 @@ func (c *Counts) add(o Outcome) {
 // String lists the counts by outcome.
 func (c Counts) String() string {
 	return fmt.Sprintf("%d ok, %d fail, %d info, %d unsent", c.OK, c.Fail, c.Info, c.Unsent)
+}
+
+// FooterOf returns the footer of a recording of these operations alone, in which
+// nothing was due that they lack.
+func FooterOf(ops []Op) *Footer {
+	f := &Footer{Version: Version, Scheduled: map[Phase]int64{}, Counts: map[Phase]Counts{}}
+	for i := range ops {
+		op := &ops[i]
+		c := f.Counts[op.Phase]
+		c.Add(op.Outcome)
+		f.Counts[op.Phase] = c
+		if op.Phase == Warmup || op.Phase == Load {
+			f.Scheduled[op.Phase] = c.Total()
+		}
+		f.End = max(f.End, op.Returned)
+	}
+	return f
 }
 
 // Identity checks that every operation that was due is recorded with exactly

@@ -216,7 +216,7 @@ func decodeOps(r io.Reader, name string, fn func(*Op) error) (footer *Footer, sk
 			c = new(Counts)
 			counts[o.Phase] = c
 		}
-		c.add(o.Outcome)
+		c.Add(o.Outcome)
 		return fn(&o)
 	}
 	skipped, err = eachLine(r, name, parse, accept)

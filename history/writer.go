@@ -135,7 +135,7 @@ func (w *Writer) Op(o *Op) {
 	*buf = appendOp((*buf)[:0], o)
 	w.append(w.history, *buf, func() {
 		c := w.counts[o.Phase]
-		c.add(o.Outcome)
+		c.Add(o.Outcome)
 		w.counts[o.Phase] = c
 	})
 }

@@ -183,16 +183,7 @@ func (r *recorder) record(op *history.Op) {
 
 func (r *recorder) counts() (c history.Counts) {
 	for _, op := range r.ops {
-		switch op.Outcome {
-		case history.OK:
-			c.OK++
-		case history.Fail:
-			c.Fail++
-		case history.Info:
-			c.Info++
-		case history.Unsent:
-			c.Unsent++
-		}
+		c.Add(op.Outcome)
 	}
 	return c
 }

@@ -53,7 +53,7 @@ type Options struct {
 	Ack             string        // Durable or Memory
 	Window          time.Duration // how old an acknowledged write must be to survive, Memory only
 	Witness         bool          // the services keep a witness, and the audit read it; else it read as the workload does
-	PorcupineMaxOps int           // largest number of operations of a key that Porcupine gets; 0 means 60
+	PorcupineMaxOps int           // largest number of operations of a key that Porcupine gets; 0 means 60, less than that none
 	PorcupineTime   time.Duration // time for all keys together; 0 means 2 s
 	PorcupineMemory int64         // bytes that the search on one key may keep, about; 0 means 256 MiB
 

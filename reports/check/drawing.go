@@ -1,48 +1,31 @@
 package check
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/json"
-	"hash/maphash"
 	"html"
 	"slices"
-	"strings"
 
 	"github.com/anishathalye/porcupine"
 
 	"statequake/history"
+	"statequake/reports/check/search"
 )
 
 // drawn is how many violations that Porcupine finds are drawn.
 const drawn = 5
 
-// policy forbids a drawing to ask anybody for anything.
-const policy = `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">`
-
 // drawing is Porcupine's picture of a key without an order: one HTML page with
 // all operations and the longest orders of some of them. It is nil if that
 // takes more than the limit.
-func drawing(h entityKey, ops []*history.Op, limit budget) []byte {
+func drawing(h entityKey, ops []*history.Op, limit search.Budget) []byte {
 	call := calls(ops, never)
 	rows(call)
-	m := sequential{entity: h.entity, seed: maphash.MakeSeed(), operations: len(call), memory: limit.memory}
-	_, info := porcupine.CheckOperationsVerbose(m.model(), call, limit.time)
-	if m.why.Load() != 0 {
+	m := newSequential(h.entity)
+	page, err := m.question(call).Draw(short(h.String())+": no order explains the results", limit)
+	if err != nil || m.refused.Load() {
 		return nil
 	}
-	for _, orders := range info.PartialLinearizations() { // are in no order, and a run judged again shall give the same page
-		slices.SortFunc(orders, func(a, b []int) int { return cmp.Or(cmp.Compare(len(b), len(a)), slices.Compare(a, b)) })
-	}
-	var page bytes.Buffer
-	if porcupine.Visualize(m.model(), info, &page) != nil {
-		return nil
-	}
-	title := html.EscapeString(short(h.String()) + ": no order explains the results")
-	return []byte(strings.NewReplacer(
-		"<head>", "<head>\n    "+policy,
-		"<title>Porcupine</title>", "<title>"+title+"</title>",
-	).Replace(page.String()))
+	return page
 }
 
 // rows gives each operation the first row that is free.

@@ -20,7 +20,7 @@ func Early(ops []history.Op, opt Options) []Violation {
 			return nil
 		}
 	}
-	opt.PorcupineMaxOps = 1
+	opt.PorcupineMaxOps = -1
 	var certain []Violation
 	// What has happened so far is a whole run of one key.
 	for _, r := range Run(&history.Run{Ops: ops, Footer: &history.Footer{}}, opt) {

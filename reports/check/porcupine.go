@@ -9,10 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"statequake/history"
 	"statequake/history/model"
+	"statequake/reports/check/search"
 )
 
 // perKeyShare limits what one key may take of the time for all of them: a
@@ -133,13 +132,14 @@ func (j *judging) porcupineResult() (Result, bool, error) {
 			for n := range k.ops {
 				ops[n] = &k.ops[n]
 			}
-			limit := budget{min(time.Until(deadline), j.opt.PorcupineTime/perKeyShare), j.opt.PorcupineMemory}
-			switch outcome, why := search(k.entity, ops, never, limit); outcome {
-			case porcupine.Unknown:
+			limit := search.Budget{Time: min(time.Until(deadline), j.opt.PorcupineTime/perKeyShare), Memory: j.opt.PorcupineMemory}
+			ok, err := linearizable(k.entity, ops, never, limit)
+			if err != nil {
 				r.Undecided++
-				f.addNote(note{blocks: k.sole, n: 1, text: why.text(j.opt)})
+				f.addNote(note{blocks: k.sole, n: 1, text: whyUndecided(err, j.opt)})
 				continue
-			case porcupine.Illegal:
+			}
+			if !ok {
 				v := notLinearizable(k.entityKey.clone(), ops, limit)
 				if f.listed[v.Kind] < drawn {
 					v.Drawing = drawing(k.entityKey, ops, limit)
@@ -174,7 +174,7 @@ func (j *judging) porcupineResult() (Result, bool, error) {
 
 // notLinearizable names the reply after which no order was left: what has no
 // order up to some instant has none later.
-func notLinearizable(h entityKey, ops []*history.Op, limit budget) Violation {
+func notLinearizable(h entityKey, ops []*history.Op, limit search.Budget) Violation {
 	var answered []*history.Op
 	for _, op := range ops {
 		if op.Outcome == history.OK {
@@ -183,8 +183,8 @@ func notLinearizable(h entityKey, ops []*history.Op, limit budget) Violation {
 	}
 	slices.SortFunc(answered, func(a, b *history.Op) int { return cmp.Compare(a.Returned, b.Returned) })
 	n := sort.Search(len(answered)-1, func(i int) bool {
-		outcome, _ := search(h.entity, ops, answered[i].Returned, limit)
-		return outcome == porcupine.Illegal
+		ok, err := linearizable(h.entity, ops, answered[i].Returned, limit)
+		return !ok && err == nil
 	})
 	op := answered[n]
 	sent := 0

@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"statequake/history"
+	"statequake/reports/check/search"
 )
 
 // registerHistory makes a small history of one register with unique values. Of
@@ -81,12 +80,6 @@ func pointers(run *history.Run) []*history.Op {
 	return ops
 }
 
-// linearizable is the answer of a search that may take all memory.
-func linearizable(entity string, ops []*history.Op, until, limit time.Duration) porcupine.CheckResult {
-	outcome, _ := search(entity, ops, until, budget{time: limit})
-	return outcome
-}
-
 // judgeOnly is the verdict of the register check on a run of one key, whether
 // it was read back or not.
 func judgeOnly(run *history.Run) *registerKey {
@@ -108,10 +101,10 @@ func TestRegisterAgainstPorcupine(t *testing.T) {
 			}
 		}
 		k := judgeOnly(run)
-		want := linearizable(registerEntity, ops, never, time.Minute)
+		legal, err := linearizable(registerEntity, ops, never, search.Budget{Time: time.Minute})
 		illegal := len(k.kinds) > 0
-		if k.undecided != "" || want == porcupine.Unknown || illegal != (want == porcupine.Illegal) {
-			t.Fatalf("porcupine: %s, register: %v %q\n%s%+v\n%s", want, k.kinds, k.undecided, dump(run), k.violations, replay(t, seed))
+		if k.undecided != "" || err != nil || illegal == legal {
+			t.Fatalf("porcupine: %t %v, register: %v %q\n%s%+v\n%s", legal, err, k.kinds, k.undecided, dump(run), k.violations, replay(t, seed))
 		}
 		if again := judgeOnly(run); !reflect.DeepEqual(k.violations, again.violations) {
 			t.Fatalf("judged twice:\n%+v\n%+v\n%s", k.violations, again.violations, replay(t, seed))
@@ -149,7 +142,7 @@ func TestExplanationsAreEnough(t *testing.T) {
 				}
 			}
 			judged++
-			if linearizable(registerEntity, ops, never, time.Minute) != porcupine.Illegal {
+			if legal, err := linearizable(registerEntity, ops, never, search.Budget{Time: time.Minute}); legal || err != nil {
 				t.Fatalf("%+v\n%s%s", v, dump(run), replay(t, seed))
 			}
 		}

@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"statequake/history"
+	"statequake/reports/check/search"
 )
 
 // hard is a register on which n clients write the same few values all at once,
@@ -38,21 +37,21 @@ func TestSearchMemory(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		start := time.Now()
-		outcome, why := search(registerEntity, ops, never, budget{time.Minute, limit})
+		_, err := linearizable(registerEntity, ops, never, search.Budget{Time: time.Minute, Memory: limit})
 		runtime.ReadMemStats(&after)
 		took := time.Since(start)
 		// What is not yet collected counts too, so it is less than what was
 		// allocated, and at least what is kept.
-		t.Logf("limit %d MiB: %s after %s, %d MiB allocated", limit>>20, outcome, took, (after.TotalAlloc-before.TotalAlloc)>>20)
-		if outcome != porcupine.Unknown || why != outOfMemory {
-			t.Errorf("limit %d MiB: %s, %d", limit>>20, outcome, why)
+		t.Logf("limit %d MiB: %v after %s, %d MiB allocated", limit>>20, err, took, (after.TotalAlloc-before.TotalAlloc)>>20)
+		if err != search.ErrMemory {
+			t.Errorf("limit %d MiB: %v", limit>>20, err)
 		}
 		if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); kept > 2*limit+16<<20 {
 			t.Errorf("limit %d MiB: the heap grew by %d MiB", limit>>20, kept>>20)
 		}
 	}
-	if outcome, why := search(registerEntity, ops, never, budget{50 * time.Millisecond, 0}); outcome != porcupine.Unknown || why != outOfTime {
-		t.Errorf("50 ms: %s, %d", outcome, why)
+	if _, err := linearizable(registerEntity, ops, never, search.Budget{Time: 50 * time.Millisecond}); err != search.ErrTime {
+		t.Errorf("50 ms: %v", err)
 	}
 }
 
@@ -109,7 +108,7 @@ func TestDrawing(t *testing.T) {
 			t.Errorf("the page contains %s", what)
 		}
 	}
-	if !strings.Contains(page, policy) || !strings.Contains(page, `\u003c/script\u003e\u003cimg src=`) {
+	if !strings.Contains(page, `content="default-src 'none';`) || !strings.Contains(page, `\u003c/script\u003e\u003cimg src=`) {
 		t.Error("the page lacks its policy, or what the system said")
 	}
 	// Porcupine's script puts states into the page as HTML.

@@ -14,6 +14,7 @@ import (
 
 	"statequake/history"
 	"statequake/history/model"
+	"statequake/reports/check/search"
 )
 
 // workloadOp is an operation as the workload sends it to an entity type: half
@@ -225,7 +226,7 @@ func BenchmarkWitnessBesidePorcupine(b *testing.B) {
 					byWitness += cpuTime() - start
 					start = cpuTime()
 					for _, ops := range byKey {
-						if linearizable(entity, ops, never, time.Second) != "Ok" {
+						if ok, _ := linearizable(entity, ops, never, search.Budget{Time: time.Second}); !ok {
 							undecided++
 						}
 					}

@@ -113,26 +113,10 @@ func parse(text string) (*history.Run, error) {
 	return run, nil
 }
 
-// footer counts ops as a writer would.
+// footer counts ops as a writer would. Stories do not tell when recording ended.
 func footer(ops []history.Op) *history.Footer {
-	f := &history.Footer{Version: 1, Scheduled: map[history.Phase]int64{}, Counts: map[history.Phase]history.Counts{}}
-	for _, op := range ops {
-		c := f.Counts[op.Phase]
-		switch op.Outcome {
-		case history.OK:
-			c.OK++
-		case history.Fail:
-			c.Fail++
-		case history.Info:
-			c.Info++
-		case history.Unsent:
-			c.Unsent++
-		}
-		f.Counts[op.Phase] = c
-		if op.Phase == history.Warmup || op.Phase == history.Load {
-			f.Scheduled[op.Phase]++
-		}
-	}
+	f := history.FooterOf(ops)
+	f.End = 0
 	return f
 }
 

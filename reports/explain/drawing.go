@@ -213,7 +213,7 @@ func (s Story) label(e *Event) string {
 		text = "failed"
 	case op.Outcome == history.Unsent:
 		text = "never sent"
-	case mayWrite(op) && !rejected(op.Result):
+	case check.Acknowledged(op):
 		text = "acknowledged"
 	}
 	if e.Suspect {

@@ -1,13 +1,11 @@
 package explain
 
 import (
-	"bytes"
 	"maps"
 	"slices"
 	"time"
 
 	"statequake/history"
-	"statequake/history/model"
 	"statequake/reports/check"
 )
 
@@ -39,8 +37,8 @@ type Excerpt struct {
 
 // Minimal finds the smallest excerpt that it can for a violation that the named
 // check found. run holds at least what Related gives for it, and without a Footer
-// perhaps less; it is not changed. The result is false if the check does not find the violation in
-// these operations alone, or the budget is used up before it has.
+// perhaps less; it is not changed. The result is false if the check does not find
+// the violation in these operations alone, or the budget is used up before it has.
 //
 // An excerpt is as good as the run: what it is found to violate, the run
 // violates too. A torn history may lack anything, so the witness and the
@@ -68,7 +66,7 @@ func Minimal(run *history.Run, opt check.Options, name string, v check.Violation
 	if name == "porcupine" {
 		s.opt.PorcupineTime = porcupineTime
 	} else {
-		s.opt.PorcupineMaxOps = -1 // judges no key
+		s.opt.PorcupineMaxOps = -1
 	}
 	switch name {
 	case "witness", "register":
@@ -80,7 +78,7 @@ func Minimal(run *history.Run, opt check.Options, name string, v check.Violation
 		}
 	default:
 		last := s.lastNamed(all)
-		s.removable = func(op *history.Op) bool { return !mayWrite(op) || op.Sent > last }
+		s.removable = func(op *history.Op) bool { return !check.MayWrite(op) || op.Sent > last }
 	}
 	if run.Footer == nil {
 		return Excerpt{}, false
@@ -144,7 +142,7 @@ func (s *search) same(v check.Violation) bool {
 func (s *search) run(ops []history.Op) *history.Run {
 	run := &history.Run{Ops: ops, Faults: s.faults}
 	if !s.torn {
-		run.Footer = footer(ops)
+		run.Footer = history.FooterOf(ops)
 	}
 	return run
 }
@@ -207,50 +205,4 @@ func (s *search) lastNamed(ops []history.Op) time.Duration {
 		}
 	}
 	return last
-}
-
-// mayWrite reports whether op can have had an effect, by its outcome and by
-// what the model says of its name. What has no model may.
-func mayWrite(op *history.Op) bool {
-	switch {
-	case op.Outcome == history.Fail || op.Outcome == history.Unsent, op.Name == witnessOp:
-		return false
-	case op.Outcome == history.OK && rejected(op.Result):
-		return op.Attempts > 1 // one copy may have been accepted
-	}
-	state, ok := model.For(op.Entity)
-	if !ok {
-		return true
-	}
-	result, wrote, err := state.Apply(op.Name, op.Args, op.ID)
-	return err != nil || wrote || rejected(result)
-}
-
-// rejected reports whether a result may be that of a business rejection.
-func rejected(result []byte) bool { return bytes.Contains(result, []byte(`"rejected"`)) }
-
-// footer vouches for ops as a recording of nothing else would.
-func footer(ops []history.Op) *history.Footer {
-	f := &history.Footer{Version: history.Version, Scheduled: map[history.Phase]int64{}, Counts: map[history.Phase]history.Counts{}}
-	for i := range ops {
-		c := f.Counts[ops[i].Phase]
-		switch ops[i].Outcome {
-		case history.OK:
-			c.OK++
-		case history.Fail:
-			c.Fail++
-		case history.Info:
-			c.Info++
-		case history.Unsent:
-			c.Unsent++
-		}
-		f.Counts[ops[i].Phase] = c
-		f.End = max(f.End, ops[i].Returned)
-	}
-	for _, phase := range []history.Phase{history.Warmup, history.Load} {
-		if c, ok := f.Counts[phase]; ok {
-			f.Scheduled[phase] = c.Total()
-		}
-	}
-	return f
 }

@@ -100,7 +100,7 @@ func (s *script) adds(at string, n int) (ids []string) {
 }
 
 func (s *script) run() *history.Run {
-	return &history.Run{Ops: s.ops, Faults: s.faults, Footer: footer(s.ops)}
+	return &history.Run{Ops: s.ops, Faults: s.faults, Footer: history.FooterOf(s.ops)}
 }
 
 func add(s []string, more ...string) []string { return append(s[:len(s):len(s)], more...) }

@@ -125,7 +125,7 @@ func (t *teller) suspect() []*history.Op {
 	last := clients[len(clients)-1:]
 	switch t.v.Kind {
 	case check.Lost:
-		gone := slices.DeleteFunc(slices.Clone(clients), func(op *history.Op) bool { return !mayWrite(op) || t.audited(op) })
+		gone := slices.DeleteFunc(slices.Clone(clients), func(op *history.Op) bool { return !check.MayWrite(op) || t.audited(op) })
 		if len(gone) > 0 {
 			return gone[len(gone)-1:]
 		}
@@ -200,7 +200,7 @@ func (t *teller) tell(op *history.Op) string {
 		return what + ", failed, certainly without effect" + because(op.Error)
 	}
 	verb, result := "was answered", " with "+cut(cmp.Or(string(op.Result), "nothing"))
-	if mayWrite(op) && !rejected(op.Result) {
+	if check.Acknowledged(op) {
 		verb = "was acknowledged"
 		if t.byWitness() && t.v.Kind != check.WrongResult {
 			result = "" // versions and ids say more
@@ -293,10 +293,10 @@ func (t *teller) tellAudit(audit *history.Op) string {
 			has = append(has, s.name+" at position "+at[0])
 		case len(at) > 1:
 			has = append(has, s.name+" at positions "+strings.Join(at[:min(len(at), 5)], " and "))
-		case s.op == nil || mayWrite(s.op):
+		case s.op == nil || check.MayWrite(s.op):
 			lacks = append(lacks, s.name)
 		}
-		if s.op != nil && takenBack(s.op, ids) && (len(at) > 0 || !mayWrite(s.op)) {
+		if s.op != nil && takenBack(s.op, ids) && (len(at) > 0 || !check.MayWrite(s.op)) {
 			differs = append(differs, s.name)
 		}
 	}

@@ -2,6 +2,7 @@ package jepsen
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -255,9 +256,12 @@ func TestBothWays(t *testing.T) {
 			t.Fatalf("seed %d: %s, searched %+v\n%s%s", seed, fast.Verdict, j.search, &b, summary(t, fast))
 		}
 		if fast.Verdict == check.Violated {
-			var page bytes.Buffer
-			if err := fast.Draw(&page); !fast.Drawable() || err != nil || !bytes.Contains(page.Bytes(), []byte(policy)) {
+			var page, again bytes.Buffer
+			if err := errors.Join(fast.Draw(&page), fast.Draw(&again)); !fast.Drawable() || err != nil || !bytes.Contains(page.Bytes(), []byte("no order explains")) {
 				t.Fatalf("seed %d: no drawing: %v", seed, err)
+			}
+			if !bytes.Equal(page.Bytes(), again.Bytes()) {
+				t.Fatalf("seed %d: drawn again, the page is another", seed)
 			}
 		}
 		verdicts[fast.Verdict]++

@@ -1,7 +1,6 @@
 package jepsen
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"html"
@@ -9,12 +8,12 @@ import (
 	"math"
 	"slices"
 	"sort"
-	"sync/atomic"
 	"time"
 
 	"github.com/anishathalye/porcupine"
 
 	"statequake/reports/check"
+	"statequake/reports/check/search"
 )
 
 // hard is a key that only a search decides.
@@ -152,33 +151,10 @@ func calls(ops []searchOp) []porcupine.Operation {
 	return all
 }
 
-// linearizable asks whether an order of the operations explains all answers. The
-// search ends undecided after limit, or when it has used about memory bytes.
-func linearizable(m porcupine.Model, ops []searchOp, limit time.Duration, memory int64) porcupine.CheckResult {
-	if limit <= 0 { // Porcupine takes 0 for no limit
-		return porcupine.Unknown
-	}
-	// Every step that is taken may leave an entry in Porcupine's cache: a bit for
-	// each operation, and what it takes to keep them.
-	const entry = 150
-	steps := memory / (int64(len(ops))/8 + entry)
-	var taken atomic.Int64
-	step := m.Step
-	m.Step = func(state, input, output any) (bool, any) {
-		if taken.Load() > steps {
-			return false, state // nothing goes any more, so that the search ends
-		}
-		ok, next := step(state, input, output)
-		if ok {
-			taken.Add(1)
-		}
-		return ok, next
-	}
-	result := porcupine.CheckOperationsTimeout(m, calls(ops), limit)
-	if taken.Load() > steps {
-		return porcupine.Unknown
-	}
-	return result
+// question asks whether an order of the operations explains all answers.
+func question(m porcupine.Model, ops []searchOp) search.Question {
+	// A state is a number; the rest is an entry of Porcupine's map.
+	return search.Question{Model: m, Ops: calls(ops), Size: func(any) int64 { return 150 }}
 }
 
 // searchAll judges the keys that need a search, the smallest first. Each may
@@ -187,13 +163,14 @@ func (j *judge) searchAll() {
 	slices.SortStableFunc(j.hard, func(a, b hard) int { return cmp.Compare(len(a.ops), len(b.ops)) })
 	deadline := time.Now().Add(j.opt.Timeout)
 	for i, h := range j.hard {
-		limit := time.Until(deadline) / time.Duration(len(j.hard)-i)
-		switch linearizable(h.model, h.ops, limit, j.opt.Memory) {
-		case porcupine.Unknown:
+		limit := search.Budget{Time: time.Until(deadline) / time.Duration(len(j.hard)-i), Memory: j.opt.Memory}
+		ok, err := question(h.model, h.ops).Linearizable(limit)
+		if err != nil {
 			j.search.Undecided++
 			j.searchNotes.add(fmt.Sprintf("not decided within %s for all searches and %d MiB for each", j.opt.Timeout, j.opt.Memory>>20), h.key.name, true)
 			continue
-		case porcupine.Illegal:
+		}
+		if !ok {
 			j.illegal(&h, limit)
 		}
 		answers := 0
@@ -208,7 +185,7 @@ func (j *judge) searchAll() {
 
 // illegal names the answer after which no order was left: what has no order up
 // to some entry has none later.
-func (j *judge) illegal(h *hard, limit time.Duration) {
+func (j *judge) illegal(h *hard, limit search.Budget) {
 	var answered []*searchOp
 	for i := range h.ops {
 		if !h.ops[i].open() {
@@ -217,7 +194,8 @@ func (j *judge) illegal(h *hard, limit time.Duration) {
 	}
 	slices.SortFunc(answered, func(a, b *searchOp) int { return cmp.Compare(a.Done, b.Done) })
 	n := sort.Search(len(answered)-1, func(i int) bool {
-		return linearizable(h.model, until(h.ops, answered[i].Done), limit, j.opt.Memory) == porcupine.Illegal
+		ok, err := question(h.model, until(h.ops, answered[i].Done)).Linearizable(limit)
+		return !ok && err == nil
 	})
 	last := answered[n].Op
 	known := until(h.ops, last.Done)
@@ -250,19 +228,15 @@ const maxDrawn = 1000
 // operations.
 func (v *Verdict) Drawable() bool { return v.drawing != nil && len(v.drawing.ops) <= maxDrawn }
 
-// policy forbids a drawing to ask anybody for anything.
-const policy = `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">`
-
 // Draw writes the counterexample of the first violation as an HTML page: the
 // operations on a time axis, a row for each process, and how far orders of them
 // explain the answers.
 func (v *Verdict) Draw(w io.Writer) error {
-	const limit = 10 * time.Second // it was found illegal already; this is for the partial orders
-	_, info := porcupine.CheckOperationsVerbose(v.drawing.model, calls(v.drawing.ops), limit)
-	var page bytes.Buffer
-	if err := porcupine.Visualize(v.drawing.model, info, &page); err != nil {
-		return fmt.Errorf("draw the counterexample: %w", err)
+	// It was found illegal already, so no budget is needed for the orders.
+	page, err := question(v.drawing.model, v.drawing.ops).Draw(v.Model+": no order explains the answers", search.Budget{Time: 10 * time.Second})
+	if err != nil {
+		return err
 	}
-	_, err := w.Write(bytes.Replace(page.Bytes(), []byte("<head>"), []byte("<head>\n    "+policy), 1))
+	_, err = w.Write(page)
 	return err
 }

@@ -88,23 +88,7 @@ func recorded(r *rand.Rand, entity string) *history.Run {
 		run.Ops = append(run.Ops, op)
 	}
 	r.Shuffle(len(run.Ops), func(i, j int) { run.Ops[i], run.Ops[j] = run.Ops[j], run.Ops[i] })
-	counts := map[history.Phase]history.Counts{}
-	for _, op := range run.Ops {
-		c := counts[op.Phase]
-		switch op.Outcome {
-		case history.OK:
-			c.OK++
-		case history.Fail:
-			c.Fail++
-		case history.Info:
-			c.Info++
-		default:
-			c.Unsent++
-		}
-		counts[op.Phase] = c
-	}
-	scheduled := map[history.Phase]int64{history.Load: counts[history.Load].Total()}
-	run.Footer = &history.Footer{Version: 1, Counts: counts, Scheduled: scheduled}
+	run.Footer = history.FooterOf(run.Ops)
 	return run
 }
 

@@ -29,7 +29,8 @@ type Accept func(context.Context, Candidate) (bool, error)
 // Transactions on Software Engineering 28(2), 2002; each number by bisection;
 // what saves most time first, and all of it again until nothing more is accepted.
 // So if accept always says the same of the same scenario, the result is
-// 1-minimal: none of its Steps is accepted.
+// 1-minimal: without one of its faults, and what runs while that does, or with one
+// of its numbers one step lower, it is not accepted.
 //
 // With an error, that of accept or of ctx, Search returns the smallest scenario
 // accepted until then.
@@ -41,28 +42,6 @@ func Search(ctx context.Context, s *scenarios.Scenario, accept Accept) (*scenari
 			return x.smallest, err
 		}
 	}
-}
-
-// Steps returns what is one step smaller than s and legal: without one of its
-// faults, and what runs while that does, or with one of its numbers one step
-// lower.
-func Steps(s *scenarios.Scenario) []Candidate {
-	var steps []Candidate
-	add := func(text string, c *scenarios.Scenario) {
-		if legal, _ := whole(c); legal != nil {
-			steps = append(steps, Candidate{legal, text})
-		}
-	}
-	for i := range s.Faults {
-		keep := without(indices(s), i)
-		add(droppedText(s, keep), withFaults(s, keep))
-	}
-	for _, d := range numbers(s) {
-		if sizes := d.sizes(); len(sizes) > 0 {
-			add(d.change(s, sizes[len(sizes)-1]))
-		}
-	}
-	return steps
 }
 
 type search struct {

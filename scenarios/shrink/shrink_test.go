@@ -232,7 +232,7 @@ func TestMinimal(t *testing.T) {
 		if got != last {
 			t.Fatalf("the result is not what was accepted last")
 		}
-		for _, step := range Steps(got) {
+		for _, step := range steps(got) {
 			if holds(step.Scenario) {
 				t.Fatalf("not minimal: %s is accepted", step.Change)
 			}
@@ -289,4 +289,26 @@ func TestStopped(t *testing.T) {
 			t.Errorf("%s: %v after %d questions, %s left", name, err, asked, names(got))
 		}
 	}
+}
+
+// steps returns what is one step smaller than s and legal: without one of its
+// faults, and what runs while that does, or with one of its numbers one step
+// lower.
+func steps(s *scenarios.Scenario) []Candidate {
+	var smaller []Candidate
+	add := func(text string, c *scenarios.Scenario) {
+		if legal, _ := whole(c); legal != nil {
+			smaller = append(smaller, Candidate{legal, text})
+		}
+	}
+	for i := range s.Faults {
+		keep := without(indices(s), i)
+		add(droppedText(s, keep), withFaults(s, keep))
+	}
+	for _, d := range numbers(s) {
+		if sizes := d.sizes(); len(sizes) > 0 {
+			add(d.change(s, sizes[len(sizes)-1]))
+		}
+	}
+	return smaller
 }

@@ -139,7 +139,7 @@ func (r Run) Do(ctx context.Context) (Outcome, *Verdict, error) {
 	if err := os.WriteFile(r.Dir+".log", text, 0o644); err != nil {
 		return out, nil, err
 	}
-	v, err := ReadVerdict(r.Dir)
+	v, err := readVerdict(r.Dir)
 	if err != nil && out.Code == exitFailed {
 		return out, &Verdict{Verdict: Failed, Reasons: []string{complaint(string(text))}}, nil
 	}
@@ -201,7 +201,7 @@ func (r Run) done() (Outcome, *Verdict) {
 	if json.Unmarshal(record, &out) != nil || !slices.Equal(out.Args, r.Args) {
 		return Outcome{}, nil
 	}
-	v, err := ReadVerdict(r.Dir)
+	v, err := readVerdict(r.Dir)
 	if err != nil {
 		return Outcome{}, nil
 	}
@@ -209,8 +209,8 @@ func (r Run) done() (Outcome, *Verdict) {
 	return out, v
 }
 
-// ReadVerdict reads the verdict of a run directory.
-func ReadVerdict(dir string) (*Verdict, error) {
+// readVerdict reads the verdict of a run directory.
+func readVerdict(dir string) (*Verdict, error) {
 	file := filepath.Join(dir, "verdict.json")
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -237,16 +237,16 @@ func (v *Verdict) Violations() []string {
 // Causes of a run that says nothing about the system: the machine had no time
 // for the load generator, or it had too little.
 const (
-	Starved = "the load generator was starved"
-	TooSlow = "the load generator was too slow"
+	starved = "the load generator was starved"
+	tooSlow = "the load generator was too slow"
 )
 
 // OnlyStarved tells whether an unknown verdict is to be blamed on nothing but a
 // starved load generator.
 func (v *Verdict) OnlyStarved() bool {
 	causes := v.Causes()
-	return v.Verdict == "unknown" && slices.Contains(causes, Starved) &&
-		!slices.ContainsFunc(causes, func(cause string) bool { return cause != Starved && cause != TooSlow })
+	return v.Verdict == "unknown" && slices.Contains(causes, starved) &&
+		!slices.ContainsFunc(causes, func(cause string) bool { return cause != starved && cause != tooSlow })
 }
 
 // Causes are what a verdict that is unknown, or Failed, is to be blamed on, each
@@ -268,9 +268,9 @@ func (v *Verdict) Causes() []string {
 // only a note.
 func causeOf(reason string) string {
 	for _, known := range []struct{ part, cause string }{
-		{"load generator did not get to run", Starved},
-		{"of the requested rate", TooSlow},
-		{"due operations (", TooSlow},
+		{"load generator did not get to run", starved},
+		{"of the requested rate", tooSlow},
+		{"due operations (", tooSlow},
 		{"but never injected", "a fault was not seen"},
 		{"never requested", "a fault did not start"},
 		{"is not proven: its evidence is mismatch", "the evidence of a fault does not match"},
