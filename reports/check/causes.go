@@ -58,7 +58,8 @@ func (c *Collector) addCaused(parent *history.Op, hash, seq uint64) {
 	}
 	short := *parent
 	short.Result = nil
-	from := c.names.pack(nil, &short, hash, seq)
+	phase := indexOf(phases[:], parent.Phase)
+	from := c.names.pack(nil, &short, phase, indexOf(outcomes[:], parent.Outcome), hash, seq)
 	if accepted(parent) {
 		from[recFlags] |= parentAccepted
 	}
@@ -75,7 +76,7 @@ func (c *Collector) addCaused(parent *history.Op, hash, seq uint64) {
 			doneBy = parent.Returned
 		}
 		at := hashKey(e.Entity, e.Key) & c.keyBits
-		b := c.names.pack(nil, &op, at, seq)
+		b := c.names.pack(nil, &op, phase, indexOf(outcomes[:], outcome), at, seq)
 		b[recFlags] |= isCaused
 		b = binary.AppendUvarint(b, uint64(i))
 		calls := uint64(0)

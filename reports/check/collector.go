@@ -3,6 +3,7 @@ package check
 import (
 	"encoding/binary"
 	"math"
+	"strings"
 	"time"
 
 	"statequake/history"
@@ -20,9 +21,12 @@ type Collector struct {
 	ids      store // by hash: the hashes of all ids, 8 bytes each
 	inMemory int64 // that ops and ids may take
 
-	n      uint64 // operations added
-	counts map[history.Phase]history.Counts
-	calm   time.Duration // the last instant at which an operation is known to have gone wrong
+	n          uint64 // operations added
+	counts     counts
+	entity     string // of the last operation added
+	entityHash uint64
+
+	calm time.Duration // the last instant at which an operation is known to have gone wrong
 
 	keyBits uint64 // what is used of the hashes of keys; all but in tests
 }
@@ -39,7 +43,7 @@ func New(opt Options) *Collector {
 	opt = opt.withDefaults()
 	return &Collector{
 		opt: opt, inMemory: opt.Memory, disk: disk{dir: opt.Dir},
-		counts: map[history.Phase]history.Counts{}, calm: always, keyBits: math.MaxUint64,
+		calm: always, keyBits: math.MaxUint64,
 	}
 }
 
@@ -49,13 +53,18 @@ func New(opt Options) *Collector {
 func (c *Collector) Add(op *history.Op) error {
 	seq := c.n
 	c.n++
-	count(c.counts, op)
+	phase, outcome := indexOf(phases[:], op.Phase), indexOf(outcomes[:], op.Outcome)
+	c.counts[phase][outcome]++
 	if op.Phase != history.Audit && op.Outcome != history.OK {
 		c.calm = max(c.calm, op.Returned)
 	}
-	hash := hashKey(op.Entity, op.Key) & c.keyBits
+	if op.Entity != c.entity || c.n == 1 {
+		c.entity = strings.Clone(op.Entity)
+		c.entityHash = hashEntity(c.entity)
+	}
+	hash := (c.entityHash + hashText(op.Key)) & c.keyBits
 	p := partOf(hash)
-	c.ops.keep(p, len(c.names.pack(c.ops.reserve(p, maxRecord(op)), op, hash, seq)))
+	c.ops.keep(p, len(c.names.pack(c.ops.reserve(p, maxRecord(op)), op, phase, outcome, hash, seq)))
 	c.putID(op.ID)
 	c.addCaused(op, hash, seq)
 	if c.ops.used+c.ids.used > c.inMemory {
@@ -66,7 +75,7 @@ func (c *Collector) Add(op *history.Op) error {
 
 // putID keeps an id, to find those that repeat.
 func (c *Collector) putID(id string) {
-	h := hashID(id)
+	h := hashText(id)
 	binary.LittleEndian.PutUint64(c.ids.add(partOf(h), 8), h)
 }
 

@@ -255,7 +255,7 @@ func (j *judging) findRepeated() error {
 	}
 	var all []suspect
 	err = j.eachRecord(func(rec []byte, op *history.Op, rest []byte) {
-		if !suspects[hashID(op.ID)] {
+		if !suspects[hashText(op.ID)] {
 			return
 		}
 		s := suspect{which{seqOf(rec), client}, strings.Clone(op.ID)}
@@ -313,7 +313,7 @@ func (j *judging) lookElsewhere() error {
 	found := map[string]history.Op{}
 	if len(j.wanted) > 0 {
 		err := j.eachRecord(func(rec []byte, op *history.Op, rest []byte) {
-			if !j.wanted[hashID(op.ID)] {
+			if !j.wanted[hashText(op.ID)] {
 				return
 			}
 			w := which{seqOf(rec), client}

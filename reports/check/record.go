@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -33,11 +34,11 @@ const isCaused = 1
 var seed = maphash.MakeSeed()
 
 // hashKey is a hash of an entity's name.
-func hashKey(entity, key string) uint64 {
-	return maphash.String(seed, key) + 31*maphash.String(seed, entity)
-}
+func hashKey(entity, key string) uint64 { return hashEntity(entity) + hashText(key) }
 
-func hashID(id string) uint64 { return maphash.String(seed, id) }
+func hashEntity(entity string) uint64 { return 31 * hashText(entity) }
+
+func hashText(s string) uint64 { return maphash.String(seed, s) }
 
 // names numbers texts that repeat, such as the names of entities, operations and
 // nodes.
@@ -76,22 +77,34 @@ func (n *names) of(s string) uint64 {
 	return i
 }
 
-func (n *names) append(b []byte, s string) []byte {
-	i := n.of(s)
-	b = binary.AppendUvarint(b, i)
-	if i == 0 {
-		b = appendText(b, s)
+// put writes s at to[i:], as a number if it has one, and returns where it ends.
+func (n *names) put(to []byte, i int, s string) int {
+	number := n.of(s)
+	i = putUint(to, i, number)
+	if number == 0 {
+		i = putText(to, i, s)
 	}
-	return b
+	return i
 }
 
-func appendText[T string | json.RawMessage](b []byte, s T) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+func putUint(to []byte, i int, v uint64) int {
+	if v < 0x80 {
+		to[i] = byte(v)
+		return i + 1
+	}
+	return i + binary.PutUvarint(to[i:], v)
+}
+
+func putInt(to []byte, i int, v int64) int { return putUint(to, i, uint64(v)<<1^uint64(v>>63)) }
+
+func putText[T string | json.RawMessage](to []byte, i int, s T) int {
+	i = putUint(to, i, uint64(len(s)))
+	return i + copy(to[i:], s)
 }
 
 var (
-	phases   = []history.Phase{history.Load, history.Warmup, history.Probe, history.Drain, history.Audit}
-	outcomes = []history.Outcome{history.OK, history.Fail, history.Info, history.Unsent}
+	phases   = [...]history.Phase{history.Load, history.Warmup, history.Probe, history.Drain, history.Audit}
+	outcomes = [...]history.Outcome{history.OK, history.Fail, history.Info, history.Unsent}
 )
 
 // indexOf is the index of s in list, or its length.
@@ -111,39 +124,39 @@ func maxRecord(op *history.Op) int {
 }
 
 // pack appends op, all of it but N and Scheduled, to b, which must be empty or
-// hold whole records.
-func (n *names) pack(b []byte, op *history.Op, hash, seq uint64) []byte {
+// hold whole records. phase and outcome are the indexes of its own.
+func (n *names) pack(b []byte, op *history.Op, phase, outcome byte, hash, seq uint64) []byte {
 	start := len(b)
-	var fixed [recFixed]byte
-	b = append(b, fixed[:]...)
-	h := b[start:]
-	h[recPhase], h[recOutcome] = indexOf(phases, op.Phase), indexOf(outcomes, op.Outcome)
-	binary.LittleEndian.PutUint64(h[recHash:], hash)
-	binary.LittleEndian.PutUint64(h[recSeq:], seq)
-	binary.LittleEndian.PutUint64(h[recSent:], uint64(op.Sent))
-	binary.LittleEndian.PutUint64(h[recReturned:], uint64(op.Returned))
-	if h[recPhase] == byte(len(phases)) {
-		b = appendText(b, string(op.Phase))
+	b = slices.Grow(b, maxRecord(op))
+	to := b[start:cap(b)]
+	binary.LittleEndian.PutUint32(to[recFlags:], uint32(phase)<<8|uint32(outcome)<<16)
+	binary.LittleEndian.PutUint64(to[recHash:], hash)
+	binary.LittleEndian.PutUint64(to[recSeq:], seq)
+	binary.LittleEndian.PutUint64(to[recSent:], uint64(op.Sent))
+	binary.LittleEndian.PutUint64(to[recReturned:], uint64(op.Returned))
+	i := recFixed
+	if int(phase) == len(phases) {
+		i = putText(to, i, string(op.Phase))
 	}
-	if h[recOutcome] == byte(len(outcomes)) {
-		b = appendText(b, string(op.Outcome))
+	if int(outcome) == len(outcomes) {
+		i = putText(to, i, string(op.Outcome))
 	}
-	b = binary.AppendVarint(b, op.Version)
-	b = binary.AppendVarint(b, op.Epoch)
-	b = binary.AppendVarint(b, int64(op.Client))
-	b = binary.AppendVarint(b, int64(op.Attempts))
-	b = n.append(b, op.Entity)
-	b = n.append(b, op.Name)
-	b = n.append(b, op.Node)
-	b = n.append(b, op.Via)
-	b = n.append(b, op.Error)
-	b = appendText(b, op.ID)
-	b = appendText(b, op.Key)
-	b = appendText(b, op.Digest)
-	b = appendText(b, op.Args)
-	b = appendText(b, op.Result)
-	binary.LittleEndian.PutUint32(b[start+recLength:], uint32(len(b)-start))
-	return b
+	i = putInt(to, i, op.Version)
+	i = putInt(to, i, op.Epoch)
+	i = putInt(to, i, int64(op.Client))
+	i = putInt(to, i, int64(op.Attempts))
+	i = n.put(to, i, op.Entity)
+	i = n.put(to, i, op.Name)
+	i = n.put(to, i, op.Node)
+	i = n.put(to, i, op.Via)
+	i = n.put(to, i, op.Error)
+	i = putText(to, i, op.ID)
+	i = putText(to, i, op.Key)
+	i = putText(to, i, op.Digest)
+	i = putText(to, i, op.Args)
+	i = putText(to, i, op.Result)
+	binary.LittleEndian.PutUint32(to[recLength:], uint32(i))
+	return b[:start+i]
 }
 
 // unpacker reads records. Texts that it returns are those of names, or share
@@ -151,11 +164,15 @@ func (n *names) pack(b []byte, op *history.Op, hash, seq uint64) []byte {
 type unpacker struct{ b []byte }
 
 func (u *unpacker) uint() uint64 {
-	if len(u.b) > 0 && u.b[0] < 0x80 {
-		v := u.b[0]
-		u.b = u.b[1:]
-		return uint64(v)
+	if b := u.b; len(b) > 0 && b[0] < 0x80 {
+		u.b = b[1:]
+		return uint64(b[0])
 	}
+	return u.long()
+}
+
+// long reads an integer of more than one byte.
+func (u *unpacker) long() uint64 {
 	v, n := binary.Uvarint(u.b)
 	u.b = u.b[n:]
 	return v

@@ -10,7 +10,7 @@ import (
 // object with a member "rejected".
 func rejected(result json.RawMessage) bool {
 	const shortest = `{"rejected":0}`
-	if len(result) < len(shortest) || !bytes.Contains(result, []byte(`"rejected"`)) {
+	if len(result) < len(shortest) || bytes.IndexByte(result, 'j') < 0 || !bytes.Contains(result, []byte(`"rejected"`)) {
 		return false
 	}
 	var object map[string]json.RawMessage

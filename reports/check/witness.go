@@ -151,8 +151,9 @@ func (k *key) locate() {
 		if i >= k.clients && k.causes[i-k.clients].repeat {
 			continue
 		}
-		s := k.slot(hashID(op.ID), op.ID)
-		s.hash, s.number = hashID(op.ID), int32(i+1)
+		hash := hashText(op.ID)
+		s := k.slot(hash, op.ID)
+		s.hash, s.number = hash, int32(i+1)
 	}
 	w.mem.pos = resize(w.mem.pos, len(k.ops))
 	w.mem.loc = resize(w.mem.loc, len(k.ids))
@@ -178,7 +179,7 @@ func (k *key) slot(hash uint64, id string) *slot {
 
 // find returns the index into ops of the operation id, -1 if it is not of this
 // key.
-func (k *key) find(id string) int { return int(k.slot(hashID(id), id).number) - 1 }
+func (k *key) find(id string) int { return int(k.slot(hashText(id), id).number) - 1 }
 
 // applied is the operation at a position of S, from 1, which may be of another
 // key; nil if there is none of that id.
@@ -209,7 +210,7 @@ func (k *key) wait() bool {
 	for i, n := range k.loc {
 		switch {
 		case n < 0:
-			j.wanted[hashID(k.ids[i])] = true
+			j.wanted[hashText(k.ids[i])] = true
 		case !modelled:
 			if name := (entityKey{k.entity, k.ops[n].Name}); !j.inWitness[name] {
 				j.inWitness[name.clone()] = true
