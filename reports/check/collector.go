@@ -28,7 +28,8 @@ type Collector struct {
 
 	calm time.Duration // the last instant at which an operation is known to have gone wrong
 
-	keyBits uint64 // what is used of the hashes of keys; all but in tests
+	keyBits     uint64 // what is used of the hashes of keys; all but in tests
+	witnessOnly bool   // leave out what needs no witness; only to measure
 }
 
 // Rest is what Judge needs to know of a run beside its operations.

@@ -449,7 +449,7 @@ func (w *auditor) judgeKey(h *keyOps) error {
 		if h.clients > 0 {
 			w.keys++
 		}
-		if w.durable {
+		if w.durable && !w.c.witnessOnly {
 			if err := w.blackBox(h); err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"statequake/history"
 	"statequake/history/model"
+	"statequake/reports/check/counter"
 )
 
 // witnessOp is the operation that answers {"ids": [...]}: the ids of all
@@ -48,6 +49,9 @@ type scratch struct {
 	causes   []cause
 	raw      [][]byte // the records of what clients sent to the key
 
+	counted []counter.Op
+	told    []*history.Op
+
 	ids     []string
 	digests []byte
 	pos     []int32
@@ -58,6 +62,8 @@ type scratch struct {
 	seen    []seenBy
 	first   []int32
 	next    []int32
+	epoch   []int32
+	byEpoch []*reply
 }
 
 // classOf is the class of one operation of an entity type.
