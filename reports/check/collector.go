@@ -14,7 +14,7 @@ import (
 // judged part by part. It is not safe for concurrent use.
 type Collector struct {
 	opt   Options
-	names names
+	forms forms
 	disk  disk
 
 	ops      store // by hash of the key: the operations, and those that they may cause
@@ -54,8 +54,7 @@ func New(opt Options) *Collector {
 func (c *Collector) Add(op *history.Op) error {
 	seq := c.n
 	c.n++
-	phase, outcome := indexOf(phases[:], op.Phase), indexOf(outcomes[:], op.Outcome)
-	c.counts[phase][outcome]++
+	c.counts[indexOf(phases[:], op.Phase)][indexOf(outcomes[:], op.Outcome)]++
 	if op.Phase != history.Audit && op.Outcome != history.OK {
 		c.calm = max(c.calm, op.Returned)
 	}
@@ -65,7 +64,7 @@ func (c *Collector) Add(op *history.Op) error {
 	}
 	hash := (c.entityHash + hashText(op.Key)) & c.keyBits
 	p := partOf(hash)
-	c.ops.keep(p, len(c.names.pack(c.ops.reserve(p, maxRecord(op)), op, phase, outcome, hash, seq)))
+	c.ops.keep(p, len(c.forms.pack(c.ops.reserve(p, maxRecord(op)), op, hash, seq)))
 	c.putID(op.ID)
 	c.addCaused(op, hash, seq)
 	if c.ops.used+c.ids.used > c.inMemory {
@@ -98,6 +97,6 @@ func (c *Collector) Judge(rest Rest) ([]Result, error) {
 
 // Close gives back memory and disk.
 func (c *Collector) Close() error {
-	c.ops, c.ids, c.names = store{}, store{}, names{}
+	c.ops, c.ids, c.forms = store{}, store{}, forms{}
 	return c.disk.close()
 }

@@ -300,7 +300,7 @@ func (j *judging) eachRecord(fn func(rec []byte, op *history.Op, rest []byte)) e
 		}
 		var op history.Op
 		eachRecord(pieces, func(rec []byte) {
-			rest := j.c.names.unpack(rec, &op)
+			rest := j.c.forms.unpack(rec, &op)
 			fn(rec, &op, rest)
 		})
 		return nil
@@ -392,7 +392,7 @@ func (w *auditor) judgeRecords(recs [][]byte) error {
 	caused := 0
 	for i, rec := range recs {
 		op := &ops[i]
-		rest := w.c.names.unpack(rec, op)
+		rest := w.c.forms.unpack(rec, op)
 		if i > 0 && (op.Key != ops[0].Key || op.Entity != ops[0].Entity) {
 			return w.judgeApart(recs)
 		}
@@ -427,7 +427,7 @@ func (w *auditor) judgeApart(recs [][]byte) error {
 	byKey := map[entityKey][][]byte{}
 	for _, rec := range recs {
 		var op history.Op
-		w.c.names.unpack(rec, &op)
+		w.c.forms.unpack(rec, &op)
 		k := entityKey{op.Entity, op.Key}
 		byKey[k] = append(byKey[k], rec)
 	}

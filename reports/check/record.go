@@ -13,13 +13,12 @@ import (
 )
 
 // An operation is packed into a record: the fixed part below, integers of
-// variable length, then texts. Phases, outcomes and texts that repeat are
-// numbers.
+// variable length, then texts. What repeats from one operation to the next is
+// one number, its form.
 const (
 	recLength   = 0  // uint32, of the whole record
 	recFlags    = 4  // byte
-	recPhase    = 5  // byte
-	recOutcome  = 6  // byte
+	recForm     = 5  // 3 bytes
 	recHash     = 8  // uint64, of entity and key
 	recSeq      = 16 // uint64: the how-manieth operation of the run it is, or is caused by
 	recSent     = 24 // int64
@@ -40,50 +39,73 @@ func hashEntity(entity string) uint64 { return 31 * hashText(entity) }
 
 func hashText(s string) uint64 { return maphash.String(seed, s) }
 
-// names numbers texts that repeat, such as the names of entities, operations and
-// nodes.
-type names struct {
-	list   []string // number n is list[n-1]
-	number map[string]uint64
-	recent [64]uint64 // a guess, by length and two bytes
+// form is what many operations have in common.
+type form struct {
+	phase                          history.Phase
+	outcome                        history.Outcome
+	entity, name, node, via, error string
 }
 
-// At most so many texts of at most so many bytes are numbered.
-const maxNames, maxName = 1 << 16, 64
+func formOf(op *history.Op) form {
+	return form{op.Phase, op.Outcome, op.Entity, op.Name, op.Node, op.Via, op.Error}
+}
 
-// of returns the number of s, or 0 if it has none.
-func (n *names) of(s string) uint64 {
-	guess := 0
-	if len(s) > 0 {
-		guess = (len(s)*7 + int(s[0]) + 3*int(s[len(s)-1])) & 63
+// fits reports whether op has the form f.
+func (f *form) fits(op *history.Op) bool {
+	return f.name == op.Name && f.node == op.Node && f.via == op.Via && f.entity == op.Entity &&
+		f.phase == op.Phase && f.outcome == op.Outcome && f.error == op.Error
+}
+
+// size is how many bytes of text are in f.
+func (f *form) size() int {
+	return len(f.phase) + len(f.outcome) + len(f.entity) + len(f.name) + len(f.node) + len(f.via) + len(f.error)
+}
+
+// forms numbers the forms of operations.
+type forms struct {
+	list   []form // number n is list[n-1]
+	number map[form]uint32
+	recent [64]uint32 // a guess, by lengths and bytes
+}
+
+// At most so many forms of at most so many bytes are numbered, which bounds the
+// memory that they take.
+const maxForms, maxForm = 1 << 15, 256
+
+// of returns the number of the form of op, or 0 if it has none.
+func (n *forms) of(op *history.Op) uint32 {
+	guess := uint(len(op.Error)) + 7*uint(len(op.Phase))
+	if len(op.Name) > 0 {
+		guess += uint(op.Name[0])
 	}
-	if i := n.recent[guess]; i > 0 && n.list[i-1] == s {
+	if l := len(op.Node); l > 0 {
+		guess += 5 * uint(op.Node[l-1])
+	}
+	if l := len(op.Via); l > 0 {
+		guess += 17 * uint(op.Via[l-1])
+	}
+	guess &= 63
+	if i := n.recent[guess]; i > 0 && n.list[i-1].fits(op) {
 		return i
 	}
-	i, ok := n.number[s]
+	f := formOf(op)
+	i, ok := n.number[f]
 	if !ok {
-		if len(s) > maxName || len(n.list) >= maxNames {
+		if f.size() > maxForm || len(n.list) >= maxForms {
 			return 0
 		}
-		s = strings.Clone(s)
-		n.list = append(n.list, s)
-		i = uint64(len(n.list))
-		if n.number == nil {
-			n.number = map[string]uint64{}
+		f = form{
+			history.Phase(strings.Clone(string(f.phase))), history.Outcome(strings.Clone(string(f.outcome))),
+			strings.Clone(f.entity), strings.Clone(f.name), strings.Clone(f.node), strings.Clone(f.via), strings.Clone(f.error),
 		}
-		n.number[s] = i
+		n.list = append(n.list, f)
+		i = uint32(len(n.list))
+		if n.number == nil {
+			n.number = map[form]uint32{}
+		}
+		n.number[f] = i
 	}
 	n.recent[guess] = i
-	return i
-}
-
-// put writes s at to[i:], as a number if it has one, and returns where it ends.
-func (n *names) put(to []byte, i int, s string) int {
-	number := n.of(s)
-	i = putUint(to, i, number)
-	if number == 0 {
-		i = putText(to, i, s)
-	}
 	return i
 }
 
@@ -124,32 +146,27 @@ func maxRecord(op *history.Op) int {
 }
 
 // pack appends op, all of it but N and Scheduled, to b, which must be empty or
-// hold whole records. phase and outcome are the indexes of its own.
-func (n *names) pack(b []byte, op *history.Op, phase, outcome byte, hash, seq uint64) []byte {
+// hold whole records.
+func (n *forms) pack(b []byte, op *history.Op, hash, seq uint64) []byte {
 	start := len(b)
 	b = slices.Grow(b, maxRecord(op))
 	to := b[start:cap(b)]
-	binary.LittleEndian.PutUint32(to[recFlags:], uint32(phase)<<8|uint32(outcome)<<16)
+	number := n.of(op)
+	binary.LittleEndian.PutUint32(to[recFlags:], number<<8)
 	binary.LittleEndian.PutUint64(to[recHash:], hash)
 	binary.LittleEndian.PutUint64(to[recSeq:], seq)
 	binary.LittleEndian.PutUint64(to[recSent:], uint64(op.Sent))
 	binary.LittleEndian.PutUint64(to[recReturned:], uint64(op.Returned))
 	i := recFixed
-	if int(phase) == len(phases) {
-		i = putText(to, i, string(op.Phase))
-	}
-	if int(outcome) == len(outcomes) {
-		i = putText(to, i, string(op.Outcome))
+	if number == 0 {
+		for _, s := range [...]string{string(op.Phase), string(op.Outcome), op.Entity, op.Name, op.Node, op.Via, op.Error} {
+			i = putText(to, i, s)
+		}
 	}
 	i = putInt(to, i, op.Version)
 	i = putInt(to, i, op.Epoch)
 	i = putInt(to, i, int64(op.Client))
 	i = putInt(to, i, int64(op.Attempts))
-	i = n.put(to, i, op.Entity)
-	i = n.put(to, i, op.Name)
-	i = n.put(to, i, op.Node)
-	i = n.put(to, i, op.Via)
-	i = n.put(to, i, op.Error)
 	i = putText(to, i, op.ID)
 	i = putText(to, i, op.Key)
 	i = putText(to, i, op.Digest)
@@ -159,8 +176,7 @@ func (n *names) pack(b []byte, op *history.Op, phase, outcome byte, hash, seq ui
 	return b[:start+i]
 }
 
-// unpacker reads records. Texts that it returns are those of names, or share
-// memory with the record.
+// unpacker reads records. Texts that it returns share memory with the record.
 type unpacker struct{ b []byte }
 
 func (u *unpacker) uint() uint64 {
@@ -194,13 +210,6 @@ func (u *unpacker) text() string { return asString(u.bytes()) }
 
 func asString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-func (u *unpacker) name(n *names) string {
-	if i := u.uint(); i > 0 {
-		return n.list[i-1]
-	}
-	return u.text()
-}
-
 func (u *unpacker) json() json.RawMessage {
 	if b := u.bytes(); len(b) > 0 {
 		return b
@@ -210,29 +219,22 @@ func (u *unpacker) json() json.RawMessage {
 
 // unpack reads the operation of a record into op, of which it sets all that is
 // kept, and returns what follows it in the record.
-func (n *names) unpack(rec []byte, op *history.Op) (rest []byte) {
+func (n *forms) unpack(rec []byte, op *history.Op) (rest []byte) {
 	op.Sent = time.Duration(binary.LittleEndian.Uint64(rec[recSent:]))
 	op.Returned = time.Duration(binary.LittleEndian.Uint64(rec[recReturned:]))
 	u := unpacker{rec[recFixed:]}
-	if i := int(rec[recPhase]); i < len(phases) {
-		op.Phase = phases[i]
+	if i := binary.LittleEndian.Uint32(rec[recFlags:]) >> 8; i > 0 {
+		f := &n.list[i-1]
+		op.Phase, op.Outcome = f.phase, f.outcome
+		op.Entity, op.Name, op.Node, op.Via, op.Error = f.entity, f.name, f.node, f.via, f.error
 	} else {
-		op.Phase = history.Phase(u.text())
-	}
-	if i := int(rec[recOutcome]); i < len(outcomes) {
-		op.Outcome = outcomes[i]
-	} else {
-		op.Outcome = history.Outcome(u.text())
+		op.Phase, op.Outcome = history.Phase(u.text()), history.Outcome(u.text())
+		op.Entity, op.Name, op.Node, op.Via, op.Error = u.text(), u.text(), u.text(), u.text(), u.text()
 	}
 	op.Version = u.int()
 	op.Epoch = u.int()
 	op.Client = int(u.int())
 	op.Attempts = int(u.int())
-	op.Entity = u.name(n)
-	op.Name = u.name(n)
-	op.Node = u.name(n)
-	op.Via = u.name(n)
-	op.Error = u.name(n)
 	op.ID = u.text()
 	op.Key = u.text()
 	op.Digest = u.text()

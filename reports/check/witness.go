@@ -420,7 +420,10 @@ func sentAgain(op *history.Op) bool {
 // ownWitness judges the answer of a witness operation by itself: version and
 // digest must be those of the ids. It reports whether r can be judged further.
 func (k *key) ownWitness(r *reply) bool {
-	ids, err := witnessed(r.op.Result)
+	ids, err := k.ids, error(nil)
+	if r.op != k.audit {
+		ids, err = witnessed(r.op.Result)
+	}
 	if err != nil {
 		k.note(true, k.entityKey, 1, "witness operations that answered something other than a witness")
 		return false
