@@ -23,8 +23,21 @@ const (
 	recSeq      = 16 // uint64: the how-manieth operation of the run it is, or is caused by
 	recSent     = 24 // int64
 	recReturned = 32 // int64
-	recFixed    = 40
+	recLengths  = 40 // uint64, of texts that are not in the form: see lengths
+	recFixed    = 48
 )
+
+// lengths are those of id, key, digest, args and result in 8, 8, 8, 16 and 24
+// bits. If one of them is too long, it is longTexts, and every text has its length
+// before it.
+func lengths(op *history.Op) uint64 {
+	if len(op.ID)|len(op.Key)|len(op.Digest) > 1<<8-1 || len(op.Args) > 1<<16-1 || len(op.Result) >= 1<<24-1 {
+		return longTexts
+	}
+	return uint64(len(op.ID)) | uint64(len(op.Key))<<8 | uint64(len(op.Digest))<<16 | uint64(len(op.Args))<<24 | uint64(len(op.Result))<<40
+}
+
+const longTexts = (1<<24 - 1) << 40
 
 // isCaused flags the record of an operation that another one caused; the rest
 // of it is a cause.
@@ -167,11 +180,21 @@ func (n *forms) pack(b []byte, op *history.Op, hash, seq uint64) []byte {
 	i = putInt(to, i, op.Epoch)
 	i = putInt(to, i, int64(op.Client))
 	i = putInt(to, i, int64(op.Attempts))
-	i = putText(to, i, op.ID)
-	i = putText(to, i, op.Key)
-	i = putText(to, i, op.Digest)
-	i = putText(to, i, op.Args)
-	i = putText(to, i, op.Result)
+	l := lengths(op)
+	binary.LittleEndian.PutUint64(to[recLengths:], l)
+	if l == longTexts {
+		i = putText(to, i, op.ID)
+		i = putText(to, i, op.Key)
+		i = putText(to, i, op.Digest)
+		i = putText(to, i, op.Args)
+		i = putText(to, i, op.Result)
+	} else {
+		i += copy(to[i:], op.ID)
+		i += copy(to[i:], op.Key)
+		i += copy(to[i:], op.Digest)
+		i += copy(to[i:], op.Args)
+		i += copy(to[i:], op.Result)
+	}
 	binary.LittleEndian.PutUint32(to[recLength:], uint32(i))
 	return b[:start+i]
 }
@@ -210,11 +233,12 @@ func (u *unpacker) text() string { return asString(u.bytes()) }
 
 func asString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-func (u *unpacker) json() json.RawMessage {
-	if b := u.bytes(); len(b) > 0 {
-		return b
+// asJSON is b, or nil if it is empty.
+func asJSON(b []byte) json.RawMessage {
+	if len(b) == 0 {
+		return nil
 	}
-	return nil
+	return b
 }
 
 // unpack reads the operation of a record into op, of which it sets all that is
@@ -235,12 +259,24 @@ func (n *forms) unpack(rec []byte, op *history.Op) (rest []byte) {
 	op.Epoch = u.int()
 	op.Client = int(u.int())
 	op.Attempts = int(u.int())
-	op.ID = u.text()
-	op.Key = u.text()
-	op.Digest = u.text()
-	op.Args = u.json()
-	op.Result = u.json()
-	return u.b
+	l := binary.LittleEndian.Uint64(rec[recLengths:])
+	if l == longTexts {
+		op.ID, op.Key, op.Digest = u.text(), u.text(), u.text()
+		op.Args, op.Result = asJSON(u.bytes()), asJSON(u.bytes())
+		return u.b
+	}
+	b := u.b
+	end := int(l & 0xff)
+	op.ID, b = asString(b[:end]), b[end:]
+	end = int(l >> 8 & 0xff)
+	op.Key, b = asString(b[:end]), b[end:]
+	end = int(l >> 16 & 0xff)
+	op.Digest, b = asString(b[:end]), b[end:]
+	end = int(l >> 24 & 0xffff)
+	op.Args, b = asJSON(b[:end:end]), b[end:]
+	end = int(l >> 40)
+	op.Result, b = asJSON(b[:end:end]), b[end:]
+	return b
 }
 
 func hashOf(rec []byte) uint64 { return binary.LittleEndian.Uint64(rec[recHash:]) }

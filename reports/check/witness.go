@@ -342,8 +342,9 @@ type reply struct {
 	pos      int  // position in S, 0 if it is not there
 	write    bool // was acknowledged as a write, or is in S
 	rejected bool
-	told     bool // version and digest are known
-	same     bool // told, and S has that digest at that version
+	told     bool  // version and digest are known
+	same     bool  // told, and S has that digest at that version
+	class    class // by its nature, unless it is in S
 }
 
 // gone reports whether r is a write that S should have.
@@ -380,15 +381,17 @@ func (k *key) take() {
 		if op.Name == witnessOp && !k.ownWitness(&r) {
 			continue
 		}
-		class := w.class(op)
+		if r.pos == 0 { // what is in S was a write
+			r.class = w.class(op)
+		}
 		switch {
 		case r.pos > 0:
 			r.write = true
 			if r.told && op.Version > 0 && op.Version <= int64(len(k.ids)) && k.ids[op.Version-1] == op.ID {
 				r.pos = int(op.Version) // one of several, if it is duplicated
 			}
-		case r.rejected || class == reads:
-		case class == writes:
+		case r.rejected || r.class == reads:
+		case r.class == writes:
 			r.write = true
 		case modelled:
 			k.note(true, h.entityKey, 1, "acknowledged operations that the model of the entity type refuses")
