@@ -346,6 +346,7 @@ func (j *judging) judgePart(w *auditor, p int) error {
 		return err
 	}
 	w.mem.recs = w.mem.recs[:0]
+	w.mem.touched += touch(pieces)
 	eachRecord(pieces, func(rec []byte) { w.mem.recs = append(w.mem.recs, rec) })
 	if len(w.mem.recs) == 0 {
 		return nil

@@ -40,6 +40,7 @@ type auditor struct {
 // by keep.
 type scratch struct {
 	buf      []byte // a part from disk
+	touched  int    // keeps touch from being left out
 	table    []slot
 	recs     [][]byte
 	byKey    [][]byte
