@@ -9,19 +9,19 @@ type blackBox struct {
 	check  checkOf
 	// judge returns what it found on a key, how many answers it judged, and why
 	// the key is not decided, "" if it is.
-	judge func(h entityKey, ops []*history.Op, whole bool) (f *findings, answers int, undecided string)
+	judge func(h entityKey, ops []*history.Op, whole bool, mem *scratch) (f *findings, answers int, undecided string)
 }
 
 var blackBoxes = []blackBox{
-	{registerEntity, ofRegister, func(h entityKey, ops []*history.Op, whole bool) (*findings, int, string) {
+	{registerEntity, ofRegister, func(h entityKey, ops []*history.Op, whole bool, _ *scratch) (*findings, int, string) {
 		k := newRegister(h, ops, whole)
 		if k.undecided == "" {
 			k.judge()
 		}
 		return &k.findings, k.answers, k.undecided
 	}},
-	{counterEntity, ofCounter, func(h entityKey, ops []*history.Op, whole bool) (*findings, int, string) {
-		k := newCounter(h, ops)
+	{counterEntity, ofCounter, func(h entityKey, ops []*history.Op, whole bool, mem *scratch) (*findings, int, string) {
+		k := newCounter(h, ops, mem)
 		switch {
 		case !whole: // what the history lacks may have been added
 			k.findings, k.undecided = findings{}, tornText
@@ -52,7 +52,7 @@ func (w *auditor) blackBoxKey(b blackBox, h *keyOps) bool {
 		return false
 	}
 	o := &outcome{entityKey: h.entityKey, check: b.check}
-	found, answers, undecided := b.judge(h.entityKey, ops, w.rest.Footer != nil && w.repeated == 0)
+	found, answers, undecided := b.judge(h.entityKey, ops, w.rest.Footer != nil && w.repeated == 0, &w.mem)
 	if undecided != "" && len(found.kinds) == 0 {
 		w.box(b.check, boxTally{seen: 1})
 		o.note(false, h.entityKey, 0, undecided)

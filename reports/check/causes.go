@@ -58,7 +58,7 @@ func (c *Collector) addCaused(parent *history.Op, hash, seq uint64) {
 	}
 	short := *parent
 	short.Result = nil
-	from := c.names.pack(nil, &short, hash, seq)
+	from := c.forms.pack(nil, &short, hash, seq)
 	if accepted(parent) {
 		from[recFlags] |= parentAccepted
 	}
@@ -75,7 +75,7 @@ func (c *Collector) addCaused(parent *history.Op, hash, seq uint64) {
 			doneBy = parent.Returned
 		}
 		at := hashKey(e.Entity, e.Key) & c.keyBits
-		b := c.names.pack(nil, &op, at, seq)
+		b := c.forms.pack(nil, &op, at, seq)
 		b[recFlags] |= isCaused
 		b = binary.AppendUvarint(b, uint64(i))
 		calls := uint64(0)
@@ -185,7 +185,7 @@ func (k *key) fired(f *findings) {
 			continue
 		}
 		var told history.Op
-		k.c.names.unpack(c.parent, &told)
+		k.c.forms.unpack(c.parent, &told)
 		n := k.find(told.ID)
 		if n < 0 {
 			continue
@@ -384,7 +384,7 @@ func (j *judging) judgeCalls(w *auditor, p int) error {
 		}
 		a := &action{seq: seq}
 		parent := rec[factParent:]
-		j.c.names.unpack(parent, &a.Op)
+		j.c.forms.unpack(parent, &a.Op)
 		a.accepted, a.sentAgain = parent[recFlags]&parentAccepted != 0, parent[recFlags]&parentSentAgain != 0
 		incomplete[seq] = a
 	})

@@ -3,6 +3,7 @@ package check
 import (
 	"encoding/binary"
 	"math"
+	"strings"
 	"time"
 
 	"statequake/history"
@@ -13,18 +14,22 @@ import (
 // judged part by part. It is not safe for concurrent use.
 type Collector struct {
 	opt   Options
-	names names
+	forms forms
 	disk  disk
 
 	ops      store // by hash of the key: the operations, and those that they may cause
 	ids      store // by hash: the hashes of all ids, 8 bytes each
 	inMemory int64 // that ops and ids may take
 
-	n      uint64 // operations added
-	counts map[history.Phase]history.Counts
-	calm   time.Duration // the last instant at which an operation is known to have gone wrong
+	n          uint64 // operations added
+	counts     counts
+	entity     string // of the last operation added
+	entityHash uint64
 
-	keyBits uint64 // what is used of the hashes of keys; all but in tests
+	calm time.Duration // the last instant at which an operation is known to have gone wrong
+
+	keyBits     uint64 // what is used of the hashes of keys; all but in tests
+	witnessOnly bool   // leave out what needs no witness; only to measure
 }
 
 // Rest is what Judge needs to know of a run beside its operations.
@@ -39,7 +44,7 @@ func New(opt Options) *Collector {
 	opt = opt.withDefaults()
 	return &Collector{
 		opt: opt, inMemory: opt.Memory, disk: disk{dir: opt.Dir},
-		counts: map[history.Phase]history.Counts{}, calm: always, keyBits: math.MaxUint64,
+		calm: always, keyBits: math.MaxUint64,
 	}
 }
 
@@ -49,13 +54,17 @@ func New(opt Options) *Collector {
 func (c *Collector) Add(op *history.Op) error {
 	seq := c.n
 	c.n++
-	count(c.counts, op)
+	c.counts[indexOf(phases[:], op.Phase)][indexOf(outcomes[:], op.Outcome)]++
 	if op.Phase != history.Audit && op.Outcome != history.OK {
 		c.calm = max(c.calm, op.Returned)
 	}
-	hash := hashKey(op.Entity, op.Key) & c.keyBits
+	if op.Entity != c.entity || c.n == 1 {
+		c.entity = strings.Clone(op.Entity)
+		c.entityHash = hashEntity(c.entity)
+	}
+	hash := (c.entityHash + hashText(op.Key)) & c.keyBits
 	p := partOf(hash)
-	c.ops.keep(p, len(c.names.pack(c.ops.reserve(p, maxRecord(op)), op, hash, seq)))
+	c.ops.keep(p, len(c.forms.pack(c.ops.reserve(p, maxRecord(op)), op, hash, seq)))
 	c.putID(op.ID)
 	c.addCaused(op, hash, seq)
 	if c.ops.used+c.ids.used > c.inMemory {
@@ -66,7 +75,7 @@ func (c *Collector) Add(op *history.Op) error {
 
 // putID keeps an id, to find those that repeat.
 func (c *Collector) putID(id string) {
-	h := hashID(id)
+	h := hashText(id)
 	binary.LittleEndian.PutUint64(c.ids.add(partOf(h), 8), h)
 }
 
@@ -88,6 +97,6 @@ func (c *Collector) Judge(rest Rest) ([]Result, error) {
 
 // Close gives back memory and disk.
 func (c *Collector) Close() error {
-	c.ops, c.ids, c.names = store{}, store{}, names{}
+	c.ops, c.ids, c.forms = store{}, store{}, forms{}
 	return c.disk.close()
 }

@@ -29,15 +29,32 @@ type counterKey struct {
 
 // newCounter reads what was added and answered on a key, and reports answers
 // that no counter gives.
-func newCounter(h entityKey, ops []*history.Op) *counterKey {
-	k := &counterKey{entityKey: h, findings: findings{perKind: listedPerKey}}
+//
+// k is valid until mem is used again.
+func newCounter(h entityKey, ops []*history.Op, mem *scratch) *counterKey {
+	if cap(mem.counted) < len(ops) {
+		mem.counted, mem.told = make([]counter.Op, 0, len(ops)+len(ops)/2), make([]*history.Op, 0, len(ops)+len(ops)/2)
+	}
+	k := &counterKey{entityKey: h, findings: findings{perKind: listedPerKey}, ops: mem.counted[:0], told: mem.told[:0]}
+	state, _ := model.For(counterEntity)
+	was := int64(0)
 	for _, op := range ops {
 		if op.Name == witnessOp {
 			continue
 		}
-		// A counter that is 0 answers an add with its amount.
-		state, _ := model.For(counterEntity)
+		// What a counter grows by is the amount of an add, whatever it was. One
+		// that is 0 takes all of them.
 		want, wrote, err := state.Apply(op.Name, op.Args, op.ID)
+		if err != nil && was != 0 {
+			state, _ = model.For(counterEntity)
+			was = 0
+			want, wrote, err = state.Apply(op.Name, op.Args, op.ID)
+		}
+		var amount int64
+		if wrote {
+			is, _ := numberOf(want)
+			amount, was = is-was, is
+		}
 		switch {
 		case op.Outcome == history.Fail || op.Outcome == history.Unsent:
 			continue
@@ -49,10 +66,7 @@ func newCounter(h entityKey, ops []*history.Op) *counterKey {
 		case !wrote:
 			continue
 		}
-		c := counter.Op{Call: op.Sent, Return: op.Returned, Open: op.Outcome != history.OK, Final: op.Phase == history.Audit}
-		if wrote {
-			c.Add, _ = numberOf(want)
-		}
+		c := counter.Op{Call: op.Sent, Return: op.Returned, Add: amount, Open: op.Outcome != history.OK, Final: op.Phase == history.Audit}
 		if !c.Open && !(wrote && silent(op.Result)) {
 			c.Value, c.Told = numberOf(op.Result)
 			if !c.Told {

@@ -6,20 +6,16 @@ import (
 	"statequake/history"
 )
 
-// count adds an operation to the counts of its phase.
-func count(counts map[history.Phase]history.Counts, op *history.Op) {
-	c := counts[op.Phase]
-	switch op.Outcome {
-	case history.OK:
-		c.OK++
-	case history.Fail:
-		c.Fail++
-	case history.Info:
-		c.Info++
-	case history.Unsent:
-		c.Unsent++
+// counts are how many operations there are, by index in phases and outcomes.
+type counts [len(phases) + 1][len(outcomes) + 1]int64
+
+// of are the counts of one phase.
+func (c *counts) of(phase history.Phase) history.Counts {
+	n := &c[indexOf(phases[:], phase)]
+	return history.Counts{
+		OK: n[indexOf(outcomes[:], history.OK)], Fail: n[indexOf(outcomes[:], history.Fail)],
+		Info: n[indexOf(outcomes[:], history.Info)], Unsent: n[indexOf(outcomes[:], history.Unsent)],
 	}
-	counts[op.Phase] = c
 }
 
 // identity judges the record itself: scheduled = ok + fail + info + unsent, as
@@ -43,7 +39,7 @@ func (j *judging) identity() Result {
 		unknown("invalid run: %v", err)
 	}
 	for _, phase := range []history.Phase{history.Warmup, history.Load, history.Probe, history.Drain, history.Audit} {
-		if have, want := j.c.counts[phase], footer.Counts[phase]; have != want {
+		if have, want := j.c.counts.of(phase), footer.Counts[phase]; have != want {
 			unknown("invalid run: phase %s: the file holds %v, its footer counts %v", phase, have, want)
 		}
 	}

@@ -255,7 +255,7 @@ func (j *judging) findRepeated() error {
 	}
 	var all []suspect
 	err = j.eachRecord(func(rec []byte, op *history.Op, rest []byte) {
-		if !suspects[hashID(op.ID)] {
+		if !suspects[hashText(op.ID)] {
 			return
 		}
 		s := suspect{which{seqOf(rec), client}, strings.Clone(op.ID)}
@@ -300,7 +300,7 @@ func (j *judging) eachRecord(fn func(rec []byte, op *history.Op, rest []byte)) e
 		}
 		var op history.Op
 		eachRecord(pieces, func(rec []byte) {
-			rest := j.c.names.unpack(rec, &op)
+			rest := j.c.forms.unpack(rec, &op)
 			fn(rec, &op, rest)
 		})
 		return nil
@@ -313,7 +313,7 @@ func (j *judging) lookElsewhere() error {
 	found := map[string]history.Op{}
 	if len(j.wanted) > 0 {
 		err := j.eachRecord(func(rec []byte, op *history.Op, rest []byte) {
-			if !j.wanted[hashID(op.ID)] {
+			if !j.wanted[hashText(op.ID)] {
 				return
 			}
 			w := which{seqOf(rec), client}
@@ -346,6 +346,7 @@ func (j *judging) judgePart(w *auditor, p int) error {
 		return err
 	}
 	w.mem.recs = w.mem.recs[:0]
+	w.mem.touched += touch(pieces)
 	eachRecord(pieces, func(rec []byte) { w.mem.recs = append(w.mem.recs, rec) })
 	if len(w.mem.recs) == 0 {
 		return nil
@@ -392,7 +393,7 @@ func (w *auditor) judgeRecords(recs [][]byte) error {
 	caused := 0
 	for i, rec := range recs {
 		op := &ops[i]
-		rest := w.c.names.unpack(rec, op)
+		rest := w.c.forms.unpack(rec, op)
 		if i > 0 && (op.Key != ops[0].Key || op.Entity != ops[0].Entity) {
 			return w.judgeApart(recs)
 		}
@@ -427,7 +428,7 @@ func (w *auditor) judgeApart(recs [][]byte) error {
 	byKey := map[entityKey][][]byte{}
 	for _, rec := range recs {
 		var op history.Op
-		w.c.names.unpack(rec, &op)
+		w.c.forms.unpack(rec, &op)
 		k := entityKey{op.Entity, op.Key}
 		byKey[k] = append(byKey[k], rec)
 	}
@@ -449,7 +450,7 @@ func (w *auditor) judgeKey(h *keyOps) error {
 		if h.clients > 0 {
 			w.keys++
 		}
-		if w.durable {
+		if w.durable && !w.c.witnessOnly {
 			if err := w.blackBox(h); err != nil {
 				return err
 			}

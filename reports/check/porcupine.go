@@ -98,7 +98,7 @@ func (j *judging) smallKeys(p int, buf *[]byte) ([]small, error) {
 		k := small{sole: binary.LittleEndian.Uint32(rec[candidateSole:]) == 1}
 		eachRecord([][]byte{rec[candidateFixed:]}, func(rec []byte) {
 			k.ops = append(k.ops, history.Op{})
-			j.c.names.unpack(rec, &k.ops[len(k.ops)-1])
+			j.c.forms.unpack(rec, &k.ops[len(k.ops)-1])
 		})
 		k.entityKey = entityKey{k.ops[0].Entity, k.ops[0].Key}
 		keys = append(keys, k)

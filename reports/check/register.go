@@ -37,8 +37,9 @@ type registerKey struct {
 func newRegister(h entityKey, ops []*history.Op, whole bool) *registerKey {
 	k := &registerKey{entityKey: h, findings: findings{perKind: listedPerKey}, without: map[string]*history.Op{}}
 	state, _ := model.For(registerEntity)
-	numbers := map[string]int32{} // of values that were written
-	var reads []*history.Op
+	k.ops, k.told = make([]register.Op, 0, len(ops)), make([]*history.Op, 0, len(ops))
+	numbers := make(map[string]int32, len(ops)/2) // of values that were written
+	reads := make([]*history.Op, 0, len(ops))
 	for _, op := range ops {
 		if op.Name == witnessOp {
 			continue

@@ -10,8 +10,13 @@ import (
 // object with a member "rejected".
 func rejected(result json.RawMessage) bool {
 	const shortest = `{"rejected":0}`
-	if len(result) < len(shortest) || !bytes.Contains(result, []byte(`"rejected"`)) {
+	if len(result) < len(shortest) || bytes.IndexByte(result, 'j') < 0 || !bytes.Contains(result, []byte(`"rejected"`)) {
 		return false
+	}
+	if why, found := bytes.CutPrefix(result, []byte(`{"rejected":"`)); found {
+		if plain, found := bytes.CutSuffix(why, []byte(`"}`)); found && plainString(plain) {
+			return true
+		}
 	}
 	var object map[string]json.RawMessage
 	if json.Unmarshal(result, &object) != nil {

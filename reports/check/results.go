@@ -136,7 +136,7 @@ func (k *key) parent(r *reply, v int64, state model.State, known bool, branches 
 
 // readResult judges a read or a rejection on the state it saw.
 func (k *key) readResult(state model.State, r *reply) {
-	if k.class(r.op) != reads {
+	if r.class != reads {
 		state = state.Clone()
 	}
 	want, _, err := state.Apply(r.op.Name, r.op.Args, r.op.ID)

@@ -27,7 +27,9 @@ type epochReplies struct {
 func (k *key) memory() {
 	epochs := k.epochs()
 	judged := map[*history.Op]bool{} // already reported as a violation
-	k.superseded(judged)
+	if len(epochs) > 1 {
+		k.superseded(judged)
+	}
 	legal := 0
 	for i := range epochs {
 		e := &epochs[i]
@@ -47,12 +49,26 @@ func (k *key) memory() {
 
 // epochs groups the replies that told an epoch, lowest first.
 func (k *key) epochs() []epochReplies {
-	byEpoch := map[int64][]*reply{}
+	number := map[int64]int{} // of each epoch, in order of appearance
+	sizes := []int{}
+	last, lastNumber := int64(0), 0
+	w := k.auditor
+	w.mem.epoch = resize(w.mem.epoch, len(k.replies)) // of each reply, from 1; 0 if it told none
 	for i := range k.replies {
 		r := &k.replies[i]
 		switch {
 		case r.op.Epoch > 0:
-			byEpoch[r.op.Epoch] = append(byEpoch[r.op.Epoch], r)
+			if r.op.Epoch != last {
+				n, ok := number[r.op.Epoch]
+				if !ok {
+					n = len(sizes)
+					number[r.op.Epoch] = n
+					sizes = append(sizes, 0)
+				}
+				last, lastNumber = r.op.Epoch, n
+			}
+			w.mem.epoch[i] = int32(lastNumber + 1)
+			sizes[lastNumber]++
 		case r.gone():
 			k.lostAck(r, false)
 			fallthrough
@@ -60,9 +76,21 @@ func (k *key) epochs() []epochReplies {
 			k.note(true, k.entityKey, 1, "acknowledged operations without an epoch, so that it cannot be known whether a loss was legal")
 		}
 	}
-	var epochs []epochReplies
-	for _, epoch := range slices.Sorted(maps.Keys(byEpoch)) {
-		epochs = append(epochs, epochReplies{epoch: epoch, replies: byEpoch[epoch]})
+	w.mem.byEpoch = resize(w.mem.byEpoch, len(k.replies))
+	byEpoch := make([][]*reply, len(sizes))
+	at := 0
+	for n, size := range sizes {
+		byEpoch[n] = w.mem.byEpoch[at : at : at+size]
+		at += size
+	}
+	for i, n := range w.mem.epoch {
+		if n > 0 {
+			byEpoch[n-1] = append(byEpoch[n-1], &k.replies[i])
+		}
+	}
+	epochs := make([]epochReplies, 0, len(sizes))
+	for _, epoch := range slices.Sorted(maps.Keys(number)) {
+		epochs = append(epochs, epochReplies{epoch: epoch, replies: byEpoch[number[epoch]]})
 	}
 	next := never
 	for i := len(epochs) - 1; i >= 0; i-- {

@@ -11,6 +11,7 @@ import (
 
 	"statequake/history"
 	"statequake/history/model"
+	"statequake/reports/check/counter"
 )
 
 // witnessOp is the operation that answers {"ids": [...]}: the ids of all
@@ -39,6 +40,7 @@ type auditor struct {
 // by keep.
 type scratch struct {
 	buf      []byte // a part from disk
+	touched  int    // keeps touch from being left out
 	table    []slot
 	recs     [][]byte
 	byKey    [][]byte
@@ -47,6 +49,9 @@ type scratch struct {
 	pointers []*history.Op
 	causes   []cause
 	raw      [][]byte // the records of what clients sent to the key
+
+	counted []counter.Op
+	told    []*history.Op
 
 	ids     []string
 	digests []byte
@@ -58,6 +63,8 @@ type scratch struct {
 	seen    []seenBy
 	first   []int32
 	next    []int32
+	epoch   []int32
+	byEpoch []*reply
 }
 
 // classOf is the class of one operation of an entity type.
@@ -151,8 +158,9 @@ func (k *key) locate() {
 		if i >= k.clients && k.causes[i-k.clients].repeat {
 			continue
 		}
-		s := k.slot(hashID(op.ID), op.ID)
-		s.hash, s.number = hashID(op.ID), int32(i+1)
+		hash := hashText(op.ID)
+		s := k.slot(hash, op.ID)
+		s.hash, s.number = hash, int32(i+1)
 	}
 	w.mem.pos = resize(w.mem.pos, len(k.ops))
 	w.mem.loc = resize(w.mem.loc, len(k.ids))
@@ -178,7 +186,7 @@ func (k *key) slot(hash uint64, id string) *slot {
 
 // find returns the index into ops of the operation id, -1 if it is not of this
 // key.
-func (k *key) find(id string) int { return int(k.slot(hashID(id), id).number) - 1 }
+func (k *key) find(id string) int { return int(k.slot(hashText(id), id).number) - 1 }
 
 // applied is the operation at a position of S, from 1, which may be of another
 // key; nil if there is none of that id.
@@ -209,7 +217,7 @@ func (k *key) wait() bool {
 	for i, n := range k.loc {
 		switch {
 		case n < 0:
-			j.wanted[hashID(k.ids[i])] = true
+			j.wanted[hashText(k.ids[i])] = true
 		case !modelled:
 			if name := (entityKey{k.entity, k.ops[n].Name}); !j.inWitness[name] {
 				j.inWitness[name.clone()] = true
@@ -335,8 +343,9 @@ type reply struct {
 	pos      int  // position in S, 0 if it is not there
 	write    bool // was acknowledged as a write, or is in S
 	rejected bool
-	told     bool // version and digest are known
-	same     bool // told, and S has that digest at that version
+	told     bool  // version and digest are known
+	same     bool  // told, and S has that digest at that version
+	class    class // by its nature, unless it is in S
 }
 
 // gone reports whether r is a write that S should have.
@@ -373,15 +382,17 @@ func (k *key) take() {
 		if op.Name == witnessOp && !k.ownWitness(&r) {
 			continue
 		}
-		class := w.class(op)
+		if r.pos == 0 { // what is in S was a write
+			r.class = w.class(op)
+		}
 		switch {
 		case r.pos > 0:
 			r.write = true
 			if r.told && op.Version > 0 && op.Version <= int64(len(k.ids)) && k.ids[op.Version-1] == op.ID {
 				r.pos = int(op.Version) // one of several, if it is duplicated
 			}
-		case r.rejected || class == reads:
-		case class == writes:
+		case r.rejected || r.class == reads:
+		case r.class == writes:
 			r.write = true
 		case modelled:
 			k.note(true, h.entityKey, 1, "acknowledged operations that the model of the entity type refuses")
@@ -413,7 +424,10 @@ func sentAgain(op *history.Op) bool {
 // ownWitness judges the answer of a witness operation by itself: version and
 // digest must be those of the ids. It reports whether r can be judged further.
 func (k *key) ownWitness(r *reply) bool {
-	ids, err := witnessed(r.op.Result)
+	ids, err := k.ids, error(nil)
+	if r.op != k.audit {
+		ids, err = witnessed(r.op.Result)
+	}
 	if err != nil {
 		k.note(true, k.entityKey, 1, "witness operations that answered something other than a witness")
 		return false

@@ -117,6 +117,9 @@ func gcd(a, b int64) int64 {
 }
 
 func (c *checker) sort() {
+	n := len(c.ops)
+	room := make([]int32, 3*n)
+	c.called, c.returned, c.answers = room[:0:n], room[n:n:2*n], room[2*n:2*n:3*n]
 	for i := range c.ops {
 		op, n := &c.ops[i], int32(i)
 		if op.Add != 0 {
@@ -139,11 +142,18 @@ func (c *checker) sort() {
 }
 
 func (c *checker) byCall(ops []int32) {
-	slices.SortStableFunc(ops, func(a, b int32) int { return cmp.Compare(c.ops[a].Call, c.ops[b].Call) })
+	sortUnlessSorted(ops, func(a, b int32) int { return cmp.Compare(c.ops[a].Call, c.ops[b].Call) })
 }
 
 func (c *checker) byReturn(ops []int32) {
-	slices.SortStableFunc(ops, func(a, b int32) int { return cmp.Compare(c.ops[a].Return, c.ops[b].Return) })
+	sortUnlessSorted(ops, func(a, b int32) int { return cmp.Compare(c.ops[a].Return, c.ops[b].Return) })
+}
+
+// sortUnlessSorted is stable. Histories are in order of return.
+func sortUnlessSorted(ops []int32, compare func(a, b int32) int) {
+	if !slices.IsSortedFunc(ops, compare) {
+		slices.SortStableFunc(ops, compare)
+	}
 }
 
 // found reports an answer and takes it away.
