@@ -97,6 +97,8 @@ func (c *Collector) Judge(rest Rest) ([]Result, error) {
 
 // Close gives back memory and disk.
 func (c *Collector) Close() error {
+	c.ops.release()
+	c.ids.release()
 	c.ops, c.ids, c.forms = store{}, store{}, forms{}
 	return c.disk.close()
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"sync"
 )
 
 // parts is how many parts a store has. Who reads holds one of them in memory.
@@ -14,9 +15,12 @@ const parts = 256
 // their order.
 type store struct {
 	parts [parts]part
-	used  int64    // bytes in memory
-	free  [][]byte // empty chunks of the largest size
+	used  int64 // bytes in memory
 }
+
+// free holds empty chunks of the largest size: clearing new ones takes time, and
+// a violation is made small by judging again and again.
+var free = sync.Pool{New: func() any { return (*[lastChunk]byte)(make([]byte, lastChunk)) }}
 
 type part struct {
 	extents []extent // on disk; older than chunks
@@ -47,9 +51,8 @@ func (s *store) reserve(p uint8, n int) []byte {
 			size = min(2*cap(chunks[last]), lastChunk)
 		}
 		size = max(size, n)
-		if free := len(s.free) - 1; free >= 0 && size == lastChunk {
-			chunks = append(chunks, s.free[free])
-			s.free = s.free[:free]
+		if size == lastChunk {
+			chunks = append(chunks, free.Get().(*[lastChunk]byte)[:0])
 		} else {
 			chunks = append(chunks, make([]byte, 0, size))
 		}
@@ -85,11 +88,7 @@ func (s *store) spill(d *disk) error {
 		if last < 0 {
 			continue
 		}
-		for _, c := range p.chunks[:last] { // used again, so that there is little garbage
-			if cap(c) == lastChunk {
-				s.free = append(s.free, c[:0])
-			}
-		}
+		giveBack(p.chunks[:last])
 		p.chunks[0] = p.chunks[last][:0]
 		clear(p.chunks[1:])
 		p.chunks = p.chunks[:1]
@@ -185,10 +184,18 @@ func touch(pieces [][]byte) (sum int) {
 	return sum
 }
 
-// release gives back the memory of a store that has spilled.
+// release gives back the memory of a store.
 func (s *store) release() {
-	s.free = nil
 	for i := range s.parts {
+		giveBack(s.parts[i].chunks)
 		s.parts[i].chunks = nil
+	}
+}
+
+func giveBack(chunks [][]byte) {
+	for _, c := range chunks {
+		if cap(c) == lastChunk {
+			free.Put((*[lastChunk]byte)(c[:lastChunk]))
+		}
 	}
 }
