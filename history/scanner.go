@@ -553,7 +553,7 @@ func (s *scanner) raw() ([]byte, error) {
 	}
 	b := s.line[start:s.pos]
 	if s.wide {
-		b = bytes.ToValidUTF8(b, []byte("\uFFFD"))
+		b = []byte(string([]rune(string(b)))) // U+FFFD for each byte that is not UTF-8
 	}
 	return b, nil
 }

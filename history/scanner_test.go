@@ -269,6 +269,7 @@ func FuzzReadOps(f *testing.F) {
 	f.Add([]byte(`{"footer":{"version":2}}`))
 	f.Add([]byte(strings.Replace(plainLine, `"n1"`, `"\ud83d\ude00\u0000\/"`, 1)))
 	f.Add([]byte(strings.Replace(plainLine, `{"value":7}`, " [ 1.5e-7 , {\"a\\u0062\" : [ ] } , \"\xff\" ] ", 1)))
+	f.Add([]byte(strings.Replace(plainLine, `"value":7`, "\"a\xfb\xfb\xe2\x28b\":7", 1)))
 	f.Add([]byte(strings.Replace(plainLine, `"n":1`, `"n":-9223372036854775808,"N":2,"id":null`, 1)))
 	f.Add([]byte("\n \t\r\n" + plainLine + "\n\n" + plainLine[:100]))
 	f.Add([]byte(`{"id":"\u0022","n":0}`))
