@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 
 	"statequake/history"
@@ -59,7 +58,7 @@ func newCounter(h entityKey, ops []*history.Op, mem *scratch) *counterKey {
 		case op.Outcome == history.Fail || op.Outcome == history.Unsent:
 			continue
 		case err != nil:
-			k.undecided = "operations that the model of the entity type refuses"
+			k.undecided = refusedText
 			return k
 		case op.Outcome == history.OK:
 			k.answers++
@@ -70,7 +69,7 @@ func newCounter(h entityKey, ops []*history.Op, mem *scratch) *counterKey {
 		if !c.Open && !(wrote && silent(op.Result)) {
 			c.Value, c.Told = numberOf(op.Result)
 			if !c.Told {
-				k.found(WrongResult, answer(op)+", which is no value of a counter", op)
+				k.shown(k.entityKey, WrongResult, answer(op)+", which is no value of a counter", op)
 				if !wrote {
 					continue
 				}
@@ -145,17 +144,6 @@ func (k *counterKey) judge() {
 				said += fmt.Sprintf("; it was sent after %s had been acknowledged at %s, and its value leaves no place for that", opName(other), seconds(other.Returned))
 			}
 		}
-		k.found(string(v.Kind), said, other, op)
+		k.shown(k.entityKey, string(v.Kind), said, other, op)
 	}
-}
-
-// found reports a violation shown by ops, each named once.
-func (k *counterKey) found(kind, explanation string, ops ...*history.Op) {
-	v := Violation{Entity: k.entity, Key: k.key, Kind: kind, Explanation: explanation}
-	for _, op := range ops {
-		if op != nil && !slices.Contains(v.Ops, op.ID) {
-			v.Ops = append(v.Ops, op.ID)
-		}
-	}
-	k.violation(v)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"statequake/history"
 )
 
 // findings collects violations and notes. The zero value is ready for use.
@@ -27,6 +29,18 @@ type note struct {
 func (f *findings) violation(v Violation) {
 	f.count(v.Kind, 1)
 	f.list(v)
+}
+
+// shown reports a violation on a key that ops show, each named once; those that are
+// nil are passed over.
+func (f *findings) shown(k entityKey, kind, explanation string, ops ...*history.Op) {
+	v := Violation{Entity: k.entity, Key: k.key, Kind: kind, Explanation: explanation}
+	for _, op := range ops {
+		if op != nil && !slices.Contains(v.Ops, op.ID) {
+			v.Ops = append(v.Ops, op.ID)
+		}
+	}
+	f.violation(v)
 }
 
 func (f *findings) count(kind string, n int) {

@@ -8,8 +8,9 @@ import (
 
 // Reasons that more than one check gives.
 const (
-	tornText   = "operations in flight when recording was cut short are not in the history"
-	unreadText = "keys that no audit read after everything else on them had been answered, so that nobody knows what is left"
+	tornText    = "operations in flight when recording was cut short are not in the history"
+	refusedText = "operations that the model of the entity type refuses"
+	unreadText  = "keys that no audit read after everything else on them had been answered, so that nobody knows what is left"
 )
 
 // touched reports whether anything sent to a key was answered ok, or may have

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"statequake/history"
@@ -50,7 +49,7 @@ func newRegister(h entityKey, ops []*history.Op, whole bool) *registerKey {
 		case err != nil && certain:
 			continue
 		case err != nil:
-			k.undecided = "operations that the model of the entity type refuses"
+			k.undecided = refusedText
 			return k
 		case op.Outcome == history.OK:
 			k.answers++
@@ -75,14 +74,14 @@ func newRegister(h entityKey, ops []*history.Op, whole bool) *registerKey {
 		open := op.Outcome != history.OK || rejected(op.Result)
 		k.add(op, register.Op{Value: number, Write: true, Open: open})
 		if op.Outcome == history.OK && !silent(op.Result) && !sameJSON(want, op.Result) {
-			k.found(WrongResult, fmt.Sprintf("%s was answered by %s at %s with %s; by the model it is %s",
+			k.shown(k.entityKey, WrongResult, fmt.Sprintf("%s was answered by %s at %s with %s; by the model it is %s",
 				opName(op), who(op), seconds(op.Returned), brief(op.Result), brief(want)), op)
 		}
 	}
 	for _, op := range reads {
 		value, null, ok := valueOf(op.Result)
 		if !ok {
-			k.found(WrongResult, answer(op)+", which is no value of a register", op)
+			k.shown(k.entityKey, WrongResult, answer(op)+", which is no value of a register", op)
 			continue
 		}
 		number := numbers[value]
@@ -142,7 +141,7 @@ func (k *registerKey) judge() {
 	for _, v := range register.Check(k.ops).Violations { // values are unique
 		older, newer := k.value(v.Older), k.value(v.Newer)
 		if v.Kind == register.NotLinearizable {
-			k.found(NotLinearizable, fmt.Sprintf("each of two values must come before the other: by %s %s, yet %s was sent only at %s; and by %s %s, yet %s was sent only at %s",
+			k.shown(k.entityKey, NotLinearizable, fmt.Sprintf("each of two values must come before the other: by %s %s, yet %s was sent only at %s; and by %s %s, yet %s was sent only at %s",
 				seconds(older.known()), older.shown(), newer.last(), seconds(newer.lastOf.Sent), seconds(newer.known()), newer.shown(), older.last(), seconds(older.lastOf.Sent)),
 				older.write, newer.write, older.knownBy, newer.lastOf, newer.knownBy, older.lastOf)
 			continue
@@ -152,13 +151,13 @@ func (k *registerKey) judge() {
 		case register.Phantom:
 			k.phantom(op)
 		case register.FutureRead:
-			k.found(FutureRead, fmt.Sprintf("%s, which %s was only sent with at %s", answer(op), opName(older.write), seconds(older.write.Sent)), older.write, op)
+			k.shown(k.entityKey, FutureRead, fmt.Sprintf("%s, which %s was only sent with at %s", answer(op), opName(older.write), seconds(older.write.Sent)), older.write, op)
 		case register.Lost:
-			k.found(Lost, fmt.Sprintf("%s was acknowledged by %s at %s; the audit, %s sent at %s, shows %s, %s",
+			k.shown(k.entityKey, Lost, fmt.Sprintf("%s was acknowledged by %s at %s; the audit, %s sent at %s, shows %s, %s",
 				opName(newer.write), who(newer.write), seconds(newer.write.Returned),
 				opName(op), seconds(op.Sent), brief(op.Result), older.since(newer)), older.knownBy, newer.write, op)
 		case register.StaleRead:
-			k.found(StaleRead, fmt.Sprintf("%s, sent at %s, was answered by %s with %s, %s; and by %s %s",
+			k.shown(k.entityKey, StaleRead, fmt.Sprintf("%s, sent at %s, was answered by %s with %s, %s; and by %s %s",
 				opName(op), seconds(op.Sent), who(op), brief(op.Result), older.since(newer), seconds(newer.known()), newer.shown()),
 				older.knownBy, newer.write, newer.knownBy, op)
 		}
@@ -170,11 +169,11 @@ func (k *registerKey) phantom(op *history.Op) {
 	value, _, _ := valueOf(op.Result)
 	switch failed := k.without[value]; {
 	case failed == nil:
-		k.found(Phantom, answer(op)+", a value that was never sent", op)
+		k.shown(k.entityKey, Phantom, answer(op)+", a value that was never sent", op)
 	case failed.Outcome == history.Unsent:
-		k.found(Phantom, fmt.Sprintf("%s, but %s never left the generator", answer(op), opName(failed)), failed, op)
+		k.shown(k.entityKey, Phantom, fmt.Sprintf("%s, but %s never left the generator", answer(op), opName(failed)), failed, op)
 	default:
-		k.found(Phantom, fmt.Sprintf("%s, but %s certainly had no effect (%s)", answer(op), opName(failed), short(cmp.Or(failed.Error, "fail"))), failed, op)
+		k.shown(k.entityKey, Phantom, fmt.Sprintf("%s, but %s certainly had no effect (%s)", answer(op), opName(failed), short(cmp.Or(failed.Error, "fail"))), failed, op)
 	}
 }
 
@@ -225,15 +224,4 @@ func (v valueOps) since(other valueOps) string {
 
 func answer(op *history.Op) string {
 	return fmt.Sprintf("%s was answered by %s at %s with %s", opName(op), who(op), seconds(op.Returned), brief(op.Result))
-}
-
-// found reports a violation shown by ops, each named once.
-func (k *registerKey) found(kind, explanation string, ops ...*history.Op) {
-	v := Violation{Entity: k.entity, Key: k.key, Kind: kind, Explanation: explanation}
-	for _, op := range ops {
-		if op != nil && !slices.Contains(v.Ops, op.ID) {
-			v.Ops = append(v.Ops, op.ID)
-		}
-	}
-	k.violation(v)
 }
