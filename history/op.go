@@ -9,6 +9,10 @@ import (
 	"time"
 )
 
+// WitnessOp is the operation that answers {"ids": [...]}: the ids of all operations
+// applied to the entity, in order.
+const WitnessOp = "witness"
+
 // Phase says why an operation was sent.
 type Phase string
 

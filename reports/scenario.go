@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"statequake/history"
 	"statequake/reports/recovery"
 )
 
@@ -104,7 +105,7 @@ func (s *scenario) witnessed() bool {
 	if s.System.HTTP == nil {
 		return true
 	}
-	_, ok := s.System.HTTP.Ops["witness"]
+	_, ok := s.System.HTTP.Ops[history.WitnessOp]
 	return ok
 }
 

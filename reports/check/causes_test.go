@@ -160,7 +160,7 @@ func newWorld(seed uint64) *world {
 		sent := end + w.upTo(10*time.Millisecond)
 		w.at(sent+w.upTo(5*time.Millisecond), func() {
 			op := history.Op{
-				ID: fmt.Sprintf("z%d", len(w.run.Ops)), Phase: history.Audit, Entity: k.entity, Key: k.key, Name: witnessOp,
+				ID: fmt.Sprintf("z%d", len(w.run.Ops)), Phase: history.Audit, Entity: k.entity, Key: k.key, Name: history.WitnessOp,
 				Outcome: history.OK, Sent: sent, Returned: w.now + w.upTo(5*time.Millisecond), Attempts: 1, Epoch: 1, Node: "n1",
 			}
 			witnessReply(&op, slices.Clone(w.ids[k]))

@@ -32,7 +32,7 @@ func mixedRun(seed uint64) *history.Run {
 		digests := map[string]string{} // of what a witness holds, before and after its ids change
 		for n := range run.Ops {
 			op := &run.Ops[n]
-			if op.Name != witnessOp {
+			if op.Name != history.WitnessOp {
 				continue
 			}
 			ids, _ := witnessed(op.Result)
@@ -57,7 +57,7 @@ func mixedRun(seed uint64) *history.Run {
 			if apart == 1 && r.IntN(4) > 0 {
 				op.Entity = "mystery"
 			}
-			if is, ok := digests[op.Digest]; ok && op.Name != witnessOp {
+			if is, ok := digests[op.Digest]; ok && op.Name != history.WitnessOp {
 				op.Digest = is
 			}
 			if r.IntN(100) > 0 {

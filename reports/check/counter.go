@@ -38,7 +38,7 @@ func newCounter(h entityKey, ops []*history.Op, mem *scratch) *counterKey {
 	state, _ := model.For(counterEntity)
 	was := int64(0)
 	for _, op := range ops {
-		if op.Name == witnessOp {
+		if op.Name == history.WitnessOp {
 			continue
 		}
 		// What a counter grows by is the amount of an add, whatever it was. One

@@ -32,7 +32,7 @@ func (w *auditor) candidate(h *keyOps, decided bool) error {
 	}
 	n, size, acknowledged := 0, candidateFixed, false
 	matters := func(op *history.Op) bool {
-		return !(op.Phase == history.Audit && w.opt.Witness || op.Name == witnessOp || op.Outcome != history.OK && op.Outcome != history.Info)
+		return !(op.Phase == history.Audit && w.opt.Witness || op.Name == history.WitnessOp || op.Outcome != history.OK && op.Outcome != history.Info)
 	}
 	for i, op := range h.sent() {
 		if matters(op) {

@@ -159,7 +159,7 @@ func (g *generator) audits(epoch int64) {
 	end += time.Second
 	for i := range 1 + g.IntN(2) {
 		op := history.Op{
-			ID: fmt.Sprintf("z%d", i), Phase: history.Audit, Entity: g.entity, Key: "k", Name: witnessOp,
+			ID: fmt.Sprintf("z%d", i), Phase: history.Audit, Entity: g.entity, Key: "k", Name: history.WitnessOp,
 			Outcome: history.OK, Sent: end, Returned: end + time.Millisecond, Attempts: 1, Epoch: epoch, Node: "n1",
 		}
 		witnessReply(&op, g.ids)
@@ -214,11 +214,11 @@ func (g *generator) mutate() string {
 		g.reaudit(ids)
 		return "another operation is in S"
 	case 4:
-		if op.Outcome != history.OK || op.Name == witnessOp {
+		if op.Outcome != history.OK || op.Name == history.WitnessOp {
 			return ""
 		}
 		other := ops[g.IntN(len(ops))]
-		if other.Outcome != history.OK || other.Name == witnessOp {
+		if other.Outcome != history.OK || other.Name == history.WitnessOp {
 			return ""
 		}
 		op.Result = other.Result
@@ -290,7 +290,7 @@ func oracle(run *history.Run) porcupine.CheckResult {
 		Step: func(state, input, _ any) (bool, any) {
 			s, op := state.(oracleState), input.(*history.Op)
 			next := s
-			if op.Name == witnessOp {
+			if op.Name == history.WitnessOp {
 				ids, err := witnessed(op.Result)
 				digest := history.ZeroDigest
 				for _, id := range ids {

@@ -36,7 +36,7 @@ func readBack(ops []*history.Op) bool {
 		case op.Outcome != history.OK:
 		case op.Phase != history.Audit:
 			acknowledged = max(acknowledged, op.Returned)
-		case op.Name != witnessOp:
+		case op.Name != history.WitnessOp:
 			audited = max(audited, op.Sent)
 		}
 	}

@@ -40,7 +40,7 @@ func newRegister(h entityKey, ops []*history.Op, whole bool) *registerKey {
 	numbers := make(map[string]int32, len(ops)/2) // of values that were written
 	reads := make([]*history.Op, 0, len(ops))
 	for _, op := range ops {
-		if op.Name == witnessOp {
+		if op.Name == history.WitnessOp {
 			continue
 		}
 		want, wrote, err := state.Apply(op.Name, op.Args, op.ID)

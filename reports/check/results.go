@@ -33,7 +33,7 @@ func (k *key) results() {
 	var beyond, forked []*reply // reads and rejections beyond S; writes to states that were taken back
 	for i := len(k.replies) - 1; i >= 0; i-- {
 		switch r := &k.replies[i]; {
-		case r.takenBack() && k.opt.Ack != Memory, r.op.Name == witnessOp:
+		case r.takenBack() && k.opt.Ack != Memory, r.op.Name == history.WitnessOp:
 		case r.write && r.takenBack():
 			forked = append(forked, r)
 		case r.write || !r.told:

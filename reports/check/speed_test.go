@@ -83,7 +83,7 @@ func workloadRun(entity string, ops, keys, clients int, fn func(*history.Op)) *h
 	for k := range states {
 		at := time.Duration(ops)*step + 2*time.Second
 		op := history.Op{
-			ID: "7f3a-a" + strconv.Itoa(k), N: int64(k), Phase: history.Audit, Entity: entity, Key: states[k].key, Name: witnessOp,
+			ID: "7f3a-a" + strconv.Itoa(k), N: int64(k), Phase: history.Audit, Entity: entity, Key: states[k].key, Name: history.WitnessOp,
 			Sent: at, Returned: at + time.Millisecond, Attempts: 1, Outcome: history.OK, Epoch: 1, Node: "n1", Via: "n1",
 		}
 		op.Scheduled = op.Sent

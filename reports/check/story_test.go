@@ -182,7 +182,7 @@ func parseOp(run *history.Run, fields []string) error {
 	result := fields[arrow+1 : at]
 	answer := strings.Join(result, " ")
 	if op.Name == "audit" {
-		op.Phase, op.Name = history.Audit, witnessOp
+		op.Phase, op.Name = history.Audit, history.WitnessOp
 		if answer == "fail" || answer == "info" || answer == "unsent" {
 			op.Outcome = history.Outcome(answer)
 		} else {

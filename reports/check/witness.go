@@ -14,10 +14,6 @@ import (
 	"statequake/reports/check/counter"
 )
 
-// witnessOp is the operation that answers {"ids": [...]}: the ids of all
-// operations applied to the entity, in order.
-const witnessOp = "witness"
-
 // class says what an operation does by its nature, whatever the state.
 type class int
 
@@ -107,7 +103,7 @@ func (w *auditor) newKey(h *keyOps, f *findings) *key {
 			}
 		case op.Phase != history.Audit:
 			acknowledged++
-		case op.Name == witnessOp:
+		case op.Name == history.WitnessOp:
 			audits++
 			lastSent = max(lastSent, op.Sent)
 		}
@@ -116,7 +112,7 @@ func (w *auditor) newKey(h *keyOps, f *findings) *key {
 		if audits == 0 {
 			break
 		}
-		if op.Outcome != history.OK || op.Phase != history.Audit || op.Name != witnessOp {
+		if op.Outcome != history.OK || op.Phase != history.Audit || op.Name != history.WitnessOp {
 			continue
 		}
 		audits--
@@ -291,7 +287,7 @@ func appendChain(dst []byte, ids []string) []byte {
 // class looks up what an operation is by asking the model once per entity type
 // and name. A write reports on any state that it wrote or was rejected.
 func (w *auditor) class(op *history.Op) class {
-	if op.Name == witnessOp {
+	if op.Name == history.WitnessOp {
 		return reads
 	}
 	for i := range w.classes {
@@ -299,22 +295,31 @@ func (w *auditor) class(op *history.Op) class {
 			return c.class
 		}
 	}
-	c := reads
-	if state, ok := model.For(op.Entity); !ok {
-		c = unmodelled
-	} else {
-		result, wrote, err := state.Apply(op.Name, op.Args, op.ID)
-		switch {
-		case err != nil:
-			return unmodelled // these arguments; others of the same name may be fine
-		case wrote || rejected(result):
-			c = writes
-		}
+	c, err := classify(op)
+	if err != nil {
+		return unmodelled // these arguments; others of the same name may be fine
 	}
 	if len(w.classes) < maxClasses {
 		w.classes = append(w.classes, classOf{strings.Clone(op.Entity), strings.Clone(op.Name), c})
 	}
 	return c
+}
+
+// classify asks the model, on an empty state. An error is the model's, of an
+// operation that it refuses.
+func classify(op *history.Op) (class, error) {
+	state, ok := model.For(op.Entity)
+	if !ok {
+		return unmodelled, nil
+	}
+	result, wrote, err := state.Apply(op.Name, op.Args, op.ID)
+	switch {
+	case err != nil:
+		return unmodelled, err
+	case wrote || rejected(result):
+		return writes, nil
+	}
+	return reads, nil
 }
 
 // maxClasses bounds the classes that are remembered: the workloads have about
@@ -379,7 +384,7 @@ func (k *key) take() {
 		if !r.told {
 			k.note(true, h.entityKey, 1, "acknowledged operations without a version or digest, so that it cannot be known whether they were taken back")
 		}
-		if op.Name == witnessOp && !k.ownWitness(&r) {
+		if op.Name == history.WitnessOp && !k.ownWitness(&r) {
 			continue
 		}
 		if r.pos == 0 { // what is in S was a write

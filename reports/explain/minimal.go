@@ -110,7 +110,7 @@ type judged struct{ check, kind string }
 func (s *search) judge(ops []history.Op) (map[judged]int, bool) {
 	cost := Budget(len(ops) + judging)
 	for i := range ops {
-		if ops[i].Name == witnessOp {
+		if ops[i].Name == history.WitnessOp {
 			cost += Budget(len(ops[i].Result) / bytesPerID)
 		}
 	}

@@ -74,7 +74,7 @@ func (s *script) audit(sent, returned int, node, at, id string, ids ...string) *
 		ids = []string{}
 	}
 	result, _ := json.Marshal(map[string][]string{"ids": ids})
-	return s.say(sent, returned, node, at, witnessOp, id, "", string(result), ids...).with(func(op *history.Op) { op.Phase = history.Audit })
+	return s.say(sent, returned, node, at, history.WitnessOp, id, "", string(result), ids...).with(func(op *history.Op) { op.Phase = history.Audit })
 }
 
 // kill adds the kill of a node.

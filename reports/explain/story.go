@@ -12,9 +12,6 @@ import (
 	"statequake/reports/check"
 )
 
-// witnessOp is the operation that answers {"ids": [...]}, in the order applied.
-const witnessOp = "witness"
-
 // At most so many operations and faults are told of.
 const (
 	toldOps    = 8
@@ -133,7 +130,7 @@ func (t *teller) suspect() []*history.Op {
 	case check.FutureRead:
 		return []*history.Op{slices.MinFunc(clients, func(a, b *history.Op) int { return cmp.Compare(a.Returned, b.Returned) })}
 	case check.StaleRead:
-		if audit := t.ops[len(t.ops)-1]; audit.Phase == history.Audit && audit.Name != witnessOp && slices.Contains(t.v.Ops, audit.ID) {
+		if audit := t.ops[len(t.ops)-1]; audit.Phase == history.Audit && audit.Name != history.WitnessOp && slices.Contains(t.v.Ops, audit.ID) {
 			return []*history.Op{audit}
 		}
 		return last
@@ -155,7 +152,7 @@ func (t *teller) audited(op *history.Op) bool {
 
 // witnessed returns the ids in the answer of a witness, nil if it is none.
 func witnessed(op *history.Op) []string {
-	if op.Name != witnessOp || op.Outcome != history.OK {
+	if op.Name != history.WitnessOp || op.Outcome != history.OK {
 		return nil
 	}
 	var answer struct {
@@ -169,7 +166,7 @@ func witnessed(op *history.Op) []string {
 
 // tell says what is known of an operation.
 func (t *teller) tell(op *history.Op) string {
-	if op.Name == witnessOp && op.Outcome == history.OK {
+	if op.Name == history.WitnessOp && op.Outcome == history.OK {
 		return t.tellAudit(op)
 	}
 	what := cut(op.Name) + " " + cut(op.ID)
@@ -214,7 +211,7 @@ func (t *teller) tell(op *history.Op) string {
 
 // byWitness reports whether a witness is told of.
 func (t *teller) byWitness() bool {
-	return slices.ContainsFunc(t.ops, func(op *history.Op) bool { return op.Name == witnessOp })
+	return slices.ContainsFunc(t.ops, func(op *history.Op) bool { return op.Name == history.WitnessOp })
 }
 
 // state says which state an answer told.

@@ -18,9 +18,6 @@ import (
 	"statequake/history"
 )
 
-// witnessOp reads the list of what was applied to an entity, not its state.
-const witnessOp = "witness"
-
 // Write writes the operations on one type of entity as a history of Jepsen: one
 // map a line, invocations and completions in the order of time, the values as
 // tuples [key value] of jepsen.independent. Operations that were never sent are
@@ -44,7 +41,7 @@ func Write(w io.Writer, run *history.Run, entity string) error {
 	var entries []entry
 	for i := range run.Ops {
 		op := &run.Ops[i]
-		if op.Entity == entity && op.Outcome != history.Unsent && op.Name != witnessOp {
+		if op.Entity == entity && op.Outcome != history.Unsent && op.Name != history.WitnessOp {
 			entries = append(entries, entry{op, false}, entry{op, true})
 		}
 	}
