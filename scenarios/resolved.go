@@ -81,6 +81,7 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 		file.Load.Arrivals = map[string]any{"constant": decimal(s.Load.Arrivals.Constant) + "/s"}
 	}
 	file.Probe = map[string]any{"every": s.Probe.Every.String(), "keys": s.Probe.Keys}
+	file.Record = map[string]any{"compress": s.Record.Compress}
 	file.Abort = s.Abort.resolved()
 	for _, f := range s.Faults {
 		object, err := fromJSON(f.Chaos)
@@ -109,6 +110,7 @@ type resolvedFile struct {
 	System  resolvedSystem    `yaml:"system"`
 	Load    resolvedLoad      `yaml:"load"`
 	Probe   map[string]any    `yaml:"probe,flow"`
+	Record  map[string]any    `yaml:"record,flow"`
 	Faults  []resolvedFault   `yaml:"faults,omitempty"`
 	Abort   map[string]any    `yaml:"abort,flow"`
 	Expect  map[string]string `yaml:"expect,omitempty"`
