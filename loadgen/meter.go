@@ -25,11 +25,12 @@ type Stats struct {
 	P50, P99     time.Duration
 
 	// Send lag is the delay of the generator itself: from the instant an
-	// operation was due to the instant it was handed to a connection or to the
-	// queue for one. With the driver vegeta, which has no queue, to the instant
-	// its worker took it; waits while all workers are busy are the system's doing
-	// and left out: it counts from the instant one of them was free again, if that
-	// is later than the due time. Closed loops have none.
+	// operation was due to the instant at which its worker, awake, was about to
+	// send it. The wait for a free connection is the system's doing and left out:
+	// the lag of an operation that finds none ends when it joins the queue. The
+	// driver vegeta has no queue: there the lag counts from the instant one of
+	// the workers was free again, if that is later than the due time. Closed loops
+	// have none.
 	LagP50, LagP99, LagMax time.Duration
 	// StallMax is the longest time that a goroutine with nothing to do but to
 	// wake every 10 ms was late.
@@ -51,7 +52,7 @@ type meter struct {
 	p50, p99 time.Duration
 	stall    time.Duration
 
-	// Apart from mu: the pacer waits for this one.
+	// Apart from mu: whoever waits for this one makes an operation late.
 	lagMu  sync.Mutex
 	lag    *hdrhistogram.Histogram
 	lagMax time.Duration
@@ -127,10 +128,10 @@ func (m *meter) watch(done <-chan struct{}) {
 	const period = 10 * time.Millisecond
 	tick := time.NewTicker(period)
 	defer tick.Stop()
-	for last := m.now(); ; {
+	for last, over := m.now(), false; !over; {
 		select {
 		case <-done:
-			return
+			over = true // a stall that ends at the end counts, too
 		case <-tick.C:
 		}
 		now := m.now()

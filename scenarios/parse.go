@@ -90,7 +90,7 @@ func claim(data []byte) string {
 var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
 func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
-	o := p.object("", root, []string{"name", "seed", "system", "load", "probe", "faults", "abort", "expect", "reveals", "machine", "resolved"})
+	o := p.object("", root, []string{"name", "seed", "system", "load", "probe", "record", "faults", "abort", "expect", "reveals", "machine", "resolved"})
 	if o.broken {
 		return &Scenario{}
 	}
@@ -106,6 +106,7 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	p.own(system, &s, filepath.Dir(file))
 	p.retry(load, &s)
 	s.Probe = p.probe(o, s.System.Nodes)
+	s.Record = p.record(o)
 	s.Faults = p.faults(o)
 	s.Abort = p.abort(o)
 	s.Expect = p.expect(o, opt.CheckExpectation)
@@ -315,6 +316,10 @@ func (p *parser) probe(root object, nodes int) Probe {
 		Every: o.duration("every", 20*time.Millisecond, time.Millisecond, time.Minute),
 		Keys:  int(o.integer("keys", int64(nodes), 1, 1024)),
 	}
+}
+
+func (p *parser) record(root object) Record {
+	return Record{Compress: root.object("record", "compress").choice("compress", "false", "value", []string{"true", "false"}) == "true"}
 }
 
 func (p *parser) faults(root object) []Fault {

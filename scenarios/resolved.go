@@ -77,6 +77,7 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 	}
 	file.Load.Arrivals = s.Load.Arrivals.resolved()
 	file.Probe = map[string]any{"every": s.Probe.Every.String(), "keys": s.Probe.Keys}
+	file.Record = map[string]any{"compress": s.Record.Compress}
 	file.Abort = s.Abort.resolved()
 	for _, f := range s.Faults {
 		object, err := fromJSON(f.Chaos)
@@ -105,6 +106,7 @@ type resolvedFile struct {
 	System  resolvedSystem    `yaml:"system"`
 	Load    resolvedLoad      `yaml:"load"`
 	Probe   map[string]any    `yaml:"probe,flow"`
+	Record  map[string]any    `yaml:"record,flow"`
 	Faults  []resolvedFault   `yaml:"faults,omitempty"`
 	Abort   map[string]any    `yaml:"abort,flow"`
 	Expect  map[string]string `yaml:"expect,omitempty"`

@@ -16,6 +16,7 @@ type Scenario struct {
 	System  System            //
 	Load    Load              //
 	Probe   Probe             //
+	Record  Record            //
 	Faults  []Fault           // in the order of the file
 	Abort   Abort             //
 	Expect  map[string]string // expectation -> limit, as written
@@ -80,6 +81,11 @@ func (p Percent) Share() float64 { return float64(p) / 100 }
 type Probe struct {
 	Every time.Duration // between two probes of one key
 	Keys  int           // number of probe keys
+}
+
+// Record says how the run is recorded.
+type Record struct {
+	Compress bool // history.jsonl.zst instead of history.jsonl
 }
 
 // Fault is one fault of the schedule.
