@@ -16,7 +16,7 @@ const defaultMaxConns = 1024
 type Config struct {
 	Endpoints []Endpoint
 	Codec     Codec
-	Workload  *Workload // fresh, for this Generator alone
+	Workload  Source // fresh, for this Generator alone
 
 	// Driver is what schedules and carries the operations. "http" (also ""): this
 	// package's own pacer and connections. "vegeta": the workers of vegeta's
@@ -59,6 +59,14 @@ type Retry struct {
 	Duplicate float64 // share of the operations, 0 to 1, that are sent twice at the same time on purpose
 }
 
+// Source makes the operations of a load: a Workload, or Fixed.
+type Source interface {
+	// Next returns the next operation: N from 0 on, Entity, Key, Name, Args, and
+	// Version -1. One goroutine at a time calls it.
+	Next() history.Op
+	taken() bool // whether Next was called
+}
+
 // Result is what a driver did.
 type Result struct {
 	// Scheduled counts the operations that became due, by phase: computed from
@@ -90,7 +98,7 @@ func New(c Config) (*Generator, error) {
 	switch {
 	case c.Workload == nil:
 		return nil, errors.New("load: workload must be set")
-	case c.Workload.next != 0:
+	case c.Workload.taken():
 		return nil, errors.New("load: workload: operations were taken from it already")
 	case (c.Arrivals == nil) == (c.Clients <= 0):
 		return nil, fmt.Errorf("load: want either arrivals or clients (have %d clients)", c.Clients)
