@@ -19,6 +19,8 @@ type openLoop struct {
 	workers int
 	queue   []task // in order of due time, and so of expiry
 	closed  bool
+
+	sessions []session // clients that wait for their own answers; nil: nobody does
 }
 
 // task is one copy of an operation.
@@ -55,11 +57,11 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 			l.s.meter.lagged(l.s.now() - start - at)
 			l.s.meter.dispatched(1)
 			f.handed = true
-			l.start(f)
+			l.due(f)
 		})
 		// Due before the stop, but the pacer was late.
 		for count := arrivals.Count(stop); n < count; n++ {
-			l.start(flight(n, arrivals.At(n)))
+			l.due(flight(n, arrivals.At(n)))
 		}
 	}()
 	<-paced
@@ -71,9 +73,19 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 	return stop
 }
 
+// due starts an operation, or has it wait for its client.
+func (l *openLoop) due(f *flight) {
+	l.s.pending.Add(1)
+	if l.sessions != nil {
+		f.session = &l.sessions[f.op.Client]
+		f.session.due(f, l.start)
+		return
+	}
+	l.start(f)
+}
+
 // start hands out all copies of an operation.
 func (l *openLoop) start(f *flight) {
-	l.s.pending.Add(1)
 	for leg, legs := 0, f.legs; leg < legs; leg++ {
 		l.hand(task{f, leg})
 	}

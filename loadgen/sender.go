@@ -143,6 +143,7 @@ type flight struct {
 	expires  time.Duration // run-clock instant at which it is too late to send it
 	deadline time.Duration // run-clock instant at which to give up; 0: the timeout after sending
 	handed   bool          // the meter counted it as dispatched
+	session  *session      // of the client that it belongs to, nil if to none
 
 	mu       sync.Mutex
 	legs     int // copies not settled
@@ -207,11 +208,17 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 	op := new(history.Op)
 	*op = f.op
 	op.Client = client
+	if f.session != nil {
+		op.Client = f.op.Client
+	}
 	switch {
 	case ctx.Err() != nil:
 		op.Outcome, op.Error = history.Unsent, "stopped before it was sent"
 	case s.now() >= f.expires:
 		op.Outcome, op.Error = history.Unsent, "no connection was free before its timeout"
+		if f.session != nil {
+			op.Error = "its client was not done with its last operation, or no connection free, before its timeout"
+		}
 	default:
 		s.run(ctx, f, leg, op)
 	}
@@ -227,6 +234,9 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 	}
 	s.meter.complete(op, f.handed)
 	s.record(op)
+	if f.session != nil {
+		f.session.ended()
+	}
 	s.pending.Done()
 }
 
