@@ -51,7 +51,7 @@ func junit(v *Verdict) ([]byte, error) {
 	suite := junitSuite{Name: harmless(v.Scenario), Time: fmt.Sprintf("%.3f", v.Load.Duration.Seconds())}
 	for _, p := range [][2]string{
 		{"verdict", string(v.Verdict)}, {"seed", fmt.Sprint(v.Seed)}, {"system", v.System.about()},
-		{"replay", "statequake run " + scenarioFile},
+		{"replay", v.replay(scenarioFile)},
 	} {
 		suite.Properties = append(suite.Properties, junitProperty{p[0], harmless(p[1])})
 	}

@@ -75,7 +75,12 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 	if s.Load.Workload.Zipf > 0 {
 		file.Load.Workload.Skew = map[string]float64{"zipf": s.Load.Workload.Zipf}
 	}
-	if s.Load.Arrivals.Clients > 0 {
+	if s.Load.Driver == "k6" {
+		file.Load.Driver = s.Load.Script.resolved()
+	}
+	if s.Load.Arrivals == (Arrivals{}) {
+		file.Load.Arrivals = nil // the script decides
+	} else if s.Load.Arrivals.Clients > 0 {
 		file.Load.Arrivals = map[string]any{"closed": map[string]int{"clients": s.Load.Arrivals.Clients}}
 	} else {
 		file.Load.Arrivals = map[string]any{"constant": decimal(s.Load.Arrivals.Constant) + "/s"}
@@ -172,9 +177,9 @@ func (s *System) resolved() (resolvedSystem, error) {
 
 type resolvedLoad struct {
 	Workload resolvedWorkload `yaml:"workload"`
-	Driver   string           `yaml:"driver"`
+	Driver   any              `yaml:"driver,flow"`
 	Route    string           `yaml:"route"`
-	Arrivals map[string]any   `yaml:"arrivals,flow"`
+	Arrivals map[string]any   `yaml:"arrivals,flow,omitempty"`
 	Warmup   string           `yaml:"warmup"`
 	Duration string           `yaml:"duration"`
 	Timeout  string           `yaml:"timeout"`
