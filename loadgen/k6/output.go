@@ -235,14 +235,17 @@ func (l *limit) add(s metrics.Sample) {
 // time.
 func (l *limit) found(elapsed time.Duration) history.Threshold {
 	t := history.Threshold{Metric: l.metric, Limit: l.threshold.Source, Crossed: l.threshold.LastFailed}
-	if l.sink == nil {
-		return t
-	}
 	method, _, _ := strings.Cut(l.threshold.Source, "<")
 	for _, operator := range []string{">", "=", "!"} {
 		method, _, _ = strings.Cut(method, operator)
 	}
 	method = strings.TrimSpace(method)
+	if l.sink == nil {
+		if method == "count" {
+			t.Measured = new(float64) // of nothing
+		}
+		return t
+	}
 	value, ok := l.sink.Format(elapsed)[method]
 	if trend, isTrend := l.sink.(*metrics.TrendSink); isTrend {
 		if percent, isPercent := strings.CutPrefix(method, "p("); isPercent {

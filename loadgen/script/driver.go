@@ -73,7 +73,9 @@ type Driver struct {
 	mu        sync.Mutex
 	start     time.Duration // the first operation was due
 	stop      time.Duration // none is taken that is due from here on
-	n         int64         // operations so far
+	told      bool          // to end, and so nothing is taken that is due after the load
+	n         int64         // operations of the load so far
+	drained   int64         // operations after it
 	calls     int64         // calls so far, those that came too late included
 	open      int
 	scheduled map[history.Phase]int64
@@ -267,11 +269,9 @@ func (d *Driver) call(ctx context.Context, c *Call) error {
 	d.begin(c.Due)
 	d.mu.Lock()
 	d.calls++
-	last := d.start + d.c.Warmup + d.c.Duration
-	if d.stop >= 0 {
-		last = min(last, d.stop)
-	}
-	if c.Due >= last {
+	end := d.start + d.c.Warmup + d.c.Duration
+	late := c.Due >= end
+	if d.stop >= 0 && c.Due >= d.stop || late && (c.Unsent != "" || d.told) {
 		d.mu.Unlock()
 		if c.Unsent != "" {
 			return nil
@@ -282,15 +282,23 @@ func (d *Driver) call(ctx context.Context, c *Call) error {
 		d.mu.Unlock()
 		return fmt.Errorf("more than %d operations at a time", maxFlight)
 	}
+	// What a user goes on to do in the iteration that it is in is recorded, and no
+	// part of the load.
+	n, phase := &d.n, history.Load
+	switch {
+	case late:
+		n, phase = &d.drained, history.Drain
+	case c.Due < d.start+d.c.Warmup:
+		phase = history.Warmup
+	}
 	op := history.Op{
-		N: d.n, Phase: history.Load, Client: c.VU, Entity: c.Entity, Key: c.Key, Name: c.Op, Args: c.Args, Scheduled: c.Due,
+		N: *n, Phase: phase, Client: c.VU, Entity: c.Entity, Key: c.Key, Name: c.Op, Args: c.Args, Scheduled: c.Due,
 	}
-	if c.Due < d.start+d.c.Warmup {
-		op.Phase = history.Warmup
+	op.ID = loadgen.OpID(d.c.Tag, phase, op.N)
+	*n++
+	if !late {
+		d.scheduled[phase]++
 	}
-	op.ID = loadgen.OpID(d.c.Tag, op.Phase, op.N)
-	d.n++
-	d.scheduled[op.Phase]++
 	if c.Unsent == "" {
 		d.touch(&op)
 		d.open++
@@ -347,6 +355,9 @@ func (d *Driver) Run(ctx context.Context) (loadgen.Result, error) {
 	case <-last.C:
 		if !d.ended(endGrace) {
 			told = true
+			d.mu.Lock()
+			d.told = true
+			d.mu.Unlock()
 		}
 	case <-ctx.Done():
 		told = true
