@@ -2,6 +2,7 @@ package script
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,8 @@ const (
 	startLimit = 60 * time.Second
 	// endGrace is how long it may take to end by itself at the end of the load.
 	endGrace = time.Second
-	// stopLimit is how long it may take to end when it is told to.
-	stopLimit = 15 * time.Second
+	// defaultStopLimit is Config.StopLimit.
+	defaultStopLimit = 15 * time.Second
 	// maxFlight bounds the calls that a script has open at a time.
 	maxFlight = 1 << 16
 )
@@ -48,6 +49,10 @@ type Config struct {
 
 	Warmup, Duration time.Duration // as in loadgen.Config
 	Rate             float64       // of the scenario, as the default of the script's pacer; 0 is none
+
+	// StopLimit is how long k6 may take to end when it is told to, before it is
+	// killed; 0 means 15 s.
+	StopLimit time.Duration
 
 	Client loadgen.ClientConfig
 	Tag    string // of the run, first part of every operation id
@@ -91,6 +96,7 @@ type Driver struct {
 // instant of the run clock is the start of the load. When ctx is done nothing
 // more is sent.
 func Start(ctx context.Context, c Config) (*Driver, time.Duration, error) {
+	c.StopLimit = cmp.Or(c.StopLimit, defaultStopLimit)
 	client, err := loadgen.NewClient(c.Client)
 	if err != nil {
 		return nil, 0, err
@@ -370,7 +376,7 @@ func (d *Driver) Run(ctx context.Context) (loadgen.Result, error) {
 	killed := false
 	if told {
 		_ = d.cmd.Process.Signal(syscall.SIGINT)
-		if !d.ended(stopLimit) {
+		if !d.ended(d.c.StopLimit) {
 			killed = true
 			d.kill()
 		}
@@ -384,7 +390,7 @@ func (d *Driver) Run(ctx context.Context) (loadgen.Result, error) {
 	defer d.mu.Unlock()
 	r := loadgen.Result{Scheduled: d.scheduled, Stopped: stopped}
 	if killed && r.Stopped == "" {
-		r.Stopped = fmt.Sprintf("k6 did not end within %v after the load and was killed", stopLimit)
+		r.Stopped = fmt.Sprintf("k6 did not end within %v after the load and was killed", d.c.StopLimit)
 	}
 	if d.end != nil {
 		r.Thresholds = d.end.Thresholds
