@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker/go-units"
 
+	"statequake/history"
 	"statequake/reports/stats"
 )
 
@@ -269,6 +270,24 @@ func (e *evaluation) evaluate(expect map[string]string) ([]Expectation, error) {
 		out = append(out, x)
 	}
 	return out, nil
+}
+
+// thresholds are the limits that the load's script has set and its program has
+// judged, as expectations.
+func thresholds(footer *history.Footer) []Expectation {
+	if footer == nil {
+		return nil
+	}
+	var out []Expectation
+	for _, t := range footer.Thresholds {
+		x := Expectation{Name: "k6 " + t.Metric, Limit: t.Limit, Met: !t.Crossed}
+		if t.Measured != nil {
+			text := shortest(*t.Measured, 3)
+			x.Measured = &text
+		}
+		out = append(out, x)
+	}
+	return out
 }
 
 // answered returns the bounds whose shares are needed, ascending: the usual

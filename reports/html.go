@@ -77,6 +77,7 @@ type page struct {
 	Recovery     grid
 	Checks       grid
 	Expectations grid
+	Replay       string
 	Violations   []violationView
 	Found        string // how many violations there are, beside those listed
 	Resources    grid
@@ -142,7 +143,7 @@ func renderHTML(v *Verdict) ([]byte, error) {
 		Headline: clip(upperFirst(v.headline()), longText), Scenario: clip(v.Scenario, shortText), Claim: clip(v.Claim, longText),
 		Tiles: v.tiles(), Timeline: t, BucketWidth: duration(time.Duration(t.Width[0] * float64(time.Second))),
 		Latency: v.latencyGrid(), Throughput: v.answeredOK(),
-		Faults: v.faultGrid(), Recovery: v.recoveryGrid(), Checks: v.checkGrid(), Expectations: v.expectationGrid(),
+		Faults: v.faultGrid(), Recovery: v.recoveryGrid(), Checks: v.checkGrid(), Expectations: v.expectationGrid(), Replay: v.replay(scenarioFile),
 		Resources: v.resourceGrid(), Environment: v.environmentGrid(), Plan: clipLines(v.plan, planText),
 		Style: template.CSS(style), Script: template.JS(script),
 		Policy: fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; img-src data:; base-uri 'none'; form-action 'none'",

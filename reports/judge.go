@@ -58,6 +58,7 @@ type Verdict struct {
 	excerpts []excerpt
 
 	byHand []string // names of faults that the scenario does not have
+	script string   // path of the k6 script that was run by hand, without a scenario; "" for a scenario
 }
 
 // System is the system under test.
@@ -208,6 +209,12 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 		v.Load.Stopped = run.Footer.Stopped
 	}
 	v.byHand = plan.unplanned(combined)
+	if plan.System.HTTP == nil && plan.System.URL != "" {
+		v.script = plan.Load.Driver.Script
+	}
+	if reason := plan.undriven(run.Footer, s.Counts.Unsent); reason != "" {
+		v.Load.GeneratorReasons = append(slices.Clip(v.Load.GeneratorReasons), reason)
+	}
 	e := evaluation{stats: s, faults: faults, lost: -1}
 	if lostKnown {
 		e.lost = len(lost)
@@ -217,7 +224,7 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 	if err != nil {
 		return nil, err
 	}
-	v.Expectations = expected
+	v.Expectations = append(expected, thresholds(run.Footer)...)
 	v.decide(run.Footer, skipped)
 	return v, nil
 }

@@ -119,7 +119,7 @@ func markdown(v *Verdict) []byte {
 	g := v.GeneratorResources
 	table.row("load generator", fmt.Sprintf("%.1f s", g.CPU), bytesOf(g.RSSMax), "", "")
 
-	line("\n## Replay\n\nIn this directory:\n\n    statequake run %s", scenarioFile)
+	line("\n## Replay\n\nIn this directory:\n\n    %s", v.replay(scenarioFile))
 	line("\nThe seed fixes operations and fault times, not interleavings. `statequake check .` judges this run again.")
 	return b.Bytes()
 }

@@ -44,6 +44,7 @@ type scenario struct {
 	} `yaml:"system"`
 
 	Load struct {
+		Driver   driver `yaml:"driver"`
 		Arrivals struct {
 			Closed struct {
 				Clients int `yaml:"clients"`
@@ -96,6 +97,42 @@ func (u *urls) UnmarshalYAML(node *yaml.Node) error {
 	}
 	*u = urls(strings.Join(list, ", "))
 	return nil
+}
+
+// driver is what sent the load.
+type driver struct {
+	Name   string
+	Script string // of k6
+}
+
+// UnmarshalYAML reads a name, or a mapping whose field k6 names a script.
+func (d *driver) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.MappingNode {
+		return node.Decode(&d.Name)
+	}
+	var of struct {
+		K6 *string `yaml:"k6"`
+	}
+	if err := node.Decode(&of); err != nil {
+		return err
+	}
+	if of.K6 != nil {
+		d.Name, d.Script = "k6", *of.K6
+	}
+	return nil
+}
+
+// undriven says what the figures of a load lack because k6 had nobody to send it,
+// "" if they lack nothing. What a stop left unsent is no such thing.
+func (s *scenario) undriven(footer *history.Footer, unsent int64) string {
+	if s.Load.Driver.Name != "k6" || unsent == 0 || footer != nil && footer.Stopped+footer.Aborted != "" {
+		return ""
+	}
+	were := "operations were"
+	if unsent == 1 {
+		were = "operation was"
+	}
+	return fmt.Sprintf("k6 had too few virtual users: %s %s left unsent, and latencies lack what those would have waited. A larger maxVUs, or statequake.pacer with any number of users, has them.", count(unsent), were)
 }
 
 // witnessed reports whether the system under test keeps a witness for the audit
