@@ -68,6 +68,7 @@ type page struct {
 	Reasons  []string
 	Tiles    []tile
 
+	Search      *searchView // nil without a search for the highest rate
 	Timeline    *timeline
 	BucketWidth string
 	Latency     grid
@@ -148,6 +149,9 @@ func renderHTML(v *Verdict) ([]byte, error) {
 		Policy: fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; img-src data:; base-uri 'none'; form-action 'none'",
 			fingerprint(style), fingerprint(script)),
 	}
+	if v.FindMax != nil {
+		p.Search, t.Search = newSearchView(v.FindMax), newSearchLines(v.FindMax)
+	}
 	p.State, p.Symbol, p.Word = v.state()
 	for _, reason := range v.Reasons {
 		p.Reasons = append(p.Reasons, clip(reason, longText))
@@ -224,6 +228,9 @@ func (v *Verdict) loadWindow() stats.Window {
 
 func (v *Verdict) tiles() []tile {
 	var tiles []tile
+	if v.FindMax != nil {
+		tiles = append(tiles, kneeTile(v.FindMax))
+	}
 	for _, part := range []struct {
 		name    string
 		latency stats.Summary
