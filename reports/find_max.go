@@ -62,7 +62,7 @@ func perSecond(v float64) string {
 	return count(int64(v+0.5)) + "/s"
 }
 
-// knee says in a sentence what the search found, without a full stop.
+// kneeText says in a sentence what the search found, without a full stop.
 func kneeText(f *stats.FindMax) string {
 	bound := fmt.Sprintf("%s within %s", f.Bound.Percentile, duration(f.Bound.Limit))
 	if len(f.Levels) == 0 {
@@ -78,12 +78,16 @@ func kneeText(f *stats.FindMax) string {
 	case f.LimitedBy == stats.LimitGenerator:
 		return fmt.Sprintf("limited by the load generator: at least %s with %s; beyond it the generator was late itself", perSecond(*f.Knee), bound)
 	case f.LimitedBy == stats.LimitEnd:
-		return fmt.Sprintf("at least %s with %s; no higher rate was tried", perSecond(last), bound)
+		return fmt.Sprintf("at least %s with %s: no higher rate was tried", perSecond(last), bound)
 	}
-	return fmt.Sprintf("%s is the highest rate with %s", perSecond(*f.Knee), bound)
+	text := fmt.Sprintf("%s is the highest rate with %s", perSecond(*f.Knee), bound)
+	if again := f.KeptAgain(); again != nil {
+		text += fmt.Sprintf(", up to which every level had it; %s had it again, so what broke it in between may have passed: more runs tell", perSecond(*again))
+	}
+	return text
 }
 
-// measured says what the levels are measured by.
+// levelsText says what the levels are measured by.
 func levelsText(f *stats.FindMax) string {
 	return fmt.Sprintf("Levels of %s, of which the first %s are left out. Latency counts from the instant due; what was not answered ok is not in bound. Own delay is the part of a latency that may be the generator's. Each level up to the highest rate kept the bound, and the one above it did not.",
 		duration(f.Every), duration(f.Settle))

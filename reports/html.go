@@ -235,6 +235,9 @@ func (v *Verdict) tiles() []tile {
 		name    string
 		latency stats.Summary
 	}{{"steady", v.Latency.Steady}, {"during faults", v.Latency.DuringFaults}} {
+		if v.FindMax != nil && len(v.Faults) == 0 && part.name == "during faults" {
+			continue
+		}
 		p50, p99 := "–", "–"
 		if part.latency.N > 0 {
 			p50, p99 = duration(part.latency.P50), duration(part.latency.P99)

@@ -144,6 +144,21 @@ func (f *FindMax) Trusted() (time.Duration, bool) {
 	return 0, false
 }
 
+// KeptAgain is the rate of the highest level that kept the bound, if that is above
+// the knee; else nil.
+func (f *FindMax) KeptAgain() *float64 {
+	for i := range slices.Backward(f.Levels) {
+		l := &f.Levels[i]
+		if l.Verdict == Kept {
+			if f.Knee != nil && l.Rate <= *f.Knee {
+				return nil
+			}
+			return &l.Rate
+		}
+	}
+	return nil
+}
+
 // Ended reports whether the search ended before its levels as it should: two
 // levels in a row did not keep the bound.
 func (f *FindMax) Ended() bool {
