@@ -76,7 +76,7 @@ func kneeText(f *stats.FindMax) string {
 	case f.Knee == nil:
 		return fmt.Sprintf("not even %s, the lowest rate, has %s", perSecond(first), bound)
 	case f.LimitedBy == stats.LimitGenerator:
-		return fmt.Sprintf("limited by the load generator: at least %s with %s; beyond it the generator was late itself", perSecond(*f.Knee), bound)
+		return fmt.Sprintf("limited by the load generator: at least %s with %s; above it the generator was late itself", perSecond(*f.Knee), bound)
 	case f.LimitedBy == stats.LimitEnd:
 		return fmt.Sprintf("at least %s with %s: no higher rate was tried", perSecond(last), bound)
 	}
@@ -89,7 +89,7 @@ func kneeText(f *stats.FindMax) string {
 
 // levelsText says what the levels are measured by.
 func levelsText(f *stats.FindMax) string {
-	return fmt.Sprintf("Levels of %s, of which the first %s are left out. Latency counts from the instant due; what was not answered ok is not in bound. Own delay is the part of a latency that may be the generator's. Each level up to the highest rate kept the bound, and the one above it did not.",
+	return fmt.Sprintf("Levels of %s, of which the first %s are left out. Latency counts from the instant due; what was not answered ok is not in bound. Own delay is the part of a latency that may be the generator's. A level that the generator spoiled says nothing.",
 		duration(f.Every), duration(f.Settle))
 }
 

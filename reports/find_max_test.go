@@ -77,11 +77,16 @@ func TestFindMaxLimitedByGenerator(t *testing.T) {
 			f.samples[i].OwnDelayP99 = 2 * time.Second
 		}
 	}
+	for i := range f.ops {
+		if op := &f.ops[i]; op.Phase == history.Load && op.Scheduled >= 4*time.Second {
+			op.Returned = max(op.Returned, op.Scheduled+200*ms)
+		}
+	}
 	v := f.judge(t)
 	if v.FindMax.LimitedBy != stats.LimitGenerator || v.FindMax.Knee == nil {
 		t.Fatalf("found %+v", v.FindMax)
 	}
-	const want = "limited by the load generator: at least 100/s with p99 within 50.0 ms; beyond it the generator was late itself"
+	const want = "limited by the load generator: at least 100/s with p99 within 50.0 ms; above it the generator was late itself"
 	var summary bytes.Buffer
 	if err := Summary(&summary, v, false, 400); err != nil {
 		t.Fatal(err)

@@ -48,7 +48,7 @@ type Limit string
 
 const (
 	LimitBound     Limit = "bound"     // the system broke the bound
-	LimitGenerator Limit = "generator" // the bound was broken, and without the generator's own delay it would not have been
+	LimitGenerator Limit = "generator" // the level above the knee was not kept, and without the generator's own delay it might have been
 	LimitEnd       Limit = "end"       // the levels, or the load, ended before the bound was broken
 )
 
@@ -56,9 +56,10 @@ const (
 // the percentile.
 const answeredShare = 0.99
 
-// FindMax is what a search found. The knee is the rate of the highest level below
-// the first one that did not keep the bound; nil if that was the first of all, or
-// if no level was complete. Unless LimitedBy is "bound" the system may bear more.
+// FindMax is what a search found. The knee is the rate of the highest level that
+// kept the bound below the first one in which the system broke it; nil if there is
+// none. A level that the generator spoiled says nothing, and a higher one that kept
+// the bound speaks for it. Unless LimitedBy is "bound" the system may bear more.
 type FindMax struct {
 	Bound     Bound         `json:"bound"`
 	Every     time.Duration `json:"every_ns"`
@@ -66,6 +67,8 @@ type FindMax struct {
 	Knee      *float64      `json:"knee_rate_per_s"`
 	LimitedBy Limit         `json:"limited_by"`
 	Levels    []Level       `json:"levels"` // complete ones
+
+	above int // the level above the knee
 }
 
 // Bound is what a level has to keep: a percentile of the latency of all
@@ -118,30 +121,29 @@ func (s *Search) FindMax(run *trace.Run, load Window) *FindMax {
 		f.Levels = append(f.Levels, l.Level)
 	}
 	for i := range f.Levels {
-		switch l := &f.Levels[i]; l.Verdict {
-		case Broken:
-			f.LimitedBy = LimitBound
-			return f
-		case ByGenerator:
+		switch l := &f.Levels[i]; {
+		case l.Verdict == Kept:
+			f.Knee, f.LimitedBy, f.above = &l.Rate, LimitEnd, i+1
+		case l.Verdict == ByGenerator:
 			f.LimitedBy = LimitGenerator
+		case f.LimitedBy == LimitGenerator:
 			return f
 		default:
-			f.Knee = &l.Rate
+			f.LimitedBy = LimitBound
+			return f
 		}
 	}
 	return f
 }
 
 // Trusted is the instant on the run clock until which the generator must have
-// kept up: the start of the first level that did not keep the bound, of which the
-// generator is judged apart; false if all did.
+// kept up: the start of the level above the knee, from where on it is judged
+// level by level; false if there is none.
 func (f *FindMax) Trusted() (time.Duration, bool) {
-	for i := range f.Levels {
-		if f.Levels[i].Verdict != Kept {
-			return f.Levels[i].start - f.Settle, true
-		}
+	if f.above >= len(f.Levels) {
+		return 0, false
 	}
-	return 0, false
+	return f.Levels[f.above].start - f.Settle, true
 }
 
 // KeptAgain is the rate of the highest level that kept the bound, if that is above

@@ -3,6 +3,7 @@ package stats
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,18 @@ func TestFindMax(t *testing.T) {
 			}
 			return ms
 		}, "p99", 200, LimitBound, "kkbbb", 0},
+		{"generator late once", by(quick, slow, quick, slow), func(level int) time.Duration {
+			if level < 2 {
+				return 70 * ms
+			}
+			return ms
+		}, "p99", 400, LimitBound, "kgkbb", 0},
+		{"generator late below what breaks", by(quick, slow, slow), func(level int) time.Duration {
+			if level < 2 {
+				return 70 * ms
+			}
+			return ms
+		}, "p99", 100, LimitGenerator, "kgbbb", 0},
 		{"nothing known of the generator", by(quick, slow), nil, "p99", 100, LimitGenerator, "kgggg", 0},
 		{"maximum of the delay for p999", by(quick, quick, slow), func(int) time.Duration { return 20 * ms }, "p999", 200, LimitGenerator, "kkggg", 0},
 		{"the same delay for p99", by(quick, quick, slow), func(int) time.Duration { return 20 * ms }, "p99", 200, LimitBound, "kkbbb", 0},
@@ -124,7 +137,8 @@ func TestFindMax(t *testing.T) {
 				t.Errorf("levels %s, knee %v, limited by %s, kept again %v; want %s, %v, %s, %v", verdicts, knee, f.LimitedBy, again, tt.verdicts, tt.knee, tt.limit, tt.again)
 			}
 			until, cut := f.Trusted()
-			if first := strings.IndexAny(verdicts, "bg"); cut != (first >= 0) || cut && until != 3*time.Second+time.Duration(first)*s.Every {
+			// Until the level above the knee.
+			if cut != (knee < 1000) || cut && until != 3*time.Second+time.Duration(slices.Index(append([]float64{0}, s.rates()...), knee))*s.Every {
 				t.Errorf("the generator is trusted until %v (%v)", until, cut)
 			}
 			for i, l := range f.Levels {
