@@ -112,6 +112,11 @@ type Sample struct {
 	LagMax     time.Duration `json:"lag_max_ns,omitempty"`
 	StallMax   time.Duration `json:"stall_max_ns,omitempty"` // generator only: longest time that load or prober did not get to run so far
 	Dispatched int64         `json:"dispatched,omitempty"`   // generator only: ops handed out so far
+
+	// Generator only, since the sample before: how much of an operation's latency
+	// may be the generator's own.
+	OwnDelayP99 time.Duration `json:"own_delay_p99_ns,omitempty"`
+	OwnDelayMax time.Duration `json:"own_delay_max_ns,omitempty"`
 }
 
 // Footer closes history.jsonl. A history without it is torn.

@@ -56,6 +56,8 @@ type meter struct {
 	lagMu  sync.Mutex
 	lag    *hdrhistogram.Histogram
 	lagMax time.Duration
+
+	own *ownDelay
 }
 
 func newHistogram() *hdrhistogram.Histogram {
@@ -65,7 +67,7 @@ func newHistogram() *hdrhistogram.Histogram {
 func newMeter(now func() time.Duration) *meter {
 	return &meter{
 		now: now, outcomes: map[history.Outcome]int64{}, recorded: map[history.Phase]int64{},
-		window: newHistogram(), lag: newHistogram(),
+		window: newHistogram(), lag: newHistogram(), own: newOwnDelay(),
 	}
 }
 
@@ -79,6 +81,7 @@ func (m *meter) lagged(d time.Duration) {
 	observe(m.lag, d)
 	m.lagMax = max(m.lagMax, d)
 	m.lagMu.Unlock()
+	m.own.lagged(d)
 }
 
 // dispatched counts n more operations as handed out.
@@ -135,6 +138,7 @@ func (m *meter) watch(done <-chan struct{}) {
 		m.mu.Lock()
 		m.stall = max(m.stall, now-last-period)
 		m.mu.Unlock()
+		m.own.woke(now - last - period)
 		last = now
 	}
 }

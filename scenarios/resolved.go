@@ -75,11 +75,7 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 	if s.Load.Workload.Zipf > 0 {
 		file.Load.Workload.Skew = map[string]float64{"zipf": s.Load.Workload.Zipf}
 	}
-	if s.Load.Arrivals.Clients > 0 {
-		file.Load.Arrivals = map[string]any{"closed": map[string]int{"clients": s.Load.Arrivals.Clients}}
-	} else {
-		file.Load.Arrivals = map[string]any{"constant": decimal(s.Load.Arrivals.Constant) + "/s"}
-	}
+	file.Load.Arrivals = s.Load.Arrivals.resolved()
 	file.Probe = map[string]any{"every": s.Probe.Every.String(), "keys": s.Probe.Keys}
 	file.Record = map[string]any{"compress": s.Record.Compress}
 	file.Abort = s.Abort.resolved()

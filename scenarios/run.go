@@ -90,7 +90,11 @@ func Run(ctx context.Context, s *Scenario, opt RunOptions) error {
 			return err
 		}
 	}
-	text, err := s.Resolved(Facts{Machine: ThisMachine(), Version: opt.Version, Isolation: opt.Isolation, RunTag: opt.Tag})
+	kept, err := keepSchedule(s, opt.Dir)
+	if err != nil {
+		return err
+	}
+	text, err := kept.Resolved(Facts{Machine: ThisMachine(), Version: opt.Version, Isolation: opt.Isolation, RunTag: opt.Tag})
 	if err != nil {
 		return err
 	}
@@ -239,13 +243,17 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		return loadgen.Result{}, nil, fmt.Errorf("place the probes: %w", err)
 	}
 	start := r.now() + leadTime
-	var arrivals loadgen.Arrivals
-	if l.Arrivals.Constant > 0 {
-		arrivals = loadgen.Constant(l.Arrivals.Constant)
+	arrivals, err := l.process(s.Seed)
+	if err != nil {
+		return loadgen.Result{}, nil, err
+	}
+	var search *climb
+	if l.Arrivals.FindMax != nil {
+		search = newClimb(&l, arrivals, start+l.Warmup)
 	}
 	var acks atomic.Int64
 	generator, err := loadgen.New(loadgen.Config{
-		Driver: l.Driver, Endpoints: r.endpoints, Codec: r.system.codec, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients,
+		Driver: l.Driver, Endpoints: r.endpoints, Codec: r.system.codec, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients, Think: l.Arrivals.Think,
 		Start: start, Warmup: l.Warmup, Duration: l.Duration, Timeout: l.Timeout,
 		Retry: loadgen.Retry{Max: l.Retry.Max, Duplicate: l.Retry.Duplicate.Share()}, Route: l.Route, MaxConns: l.MaxConns,
 		Seed: s.Seed, Tag: r.opt.Tag, Now: r.now,
@@ -256,6 +264,9 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 			r.errors.record(op, r.now())
 			if r.early != nil {
 				r.early.record(op)
+			}
+			if search != nil {
+				search.record(op)
 			}
 			r.record.Op(op)
 		},
@@ -304,7 +315,13 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		faultErr = faults.Run(injecting)
 	}()
 	healByHand := r.takeByHand(faults, start+l.Warmup)
-	result, err := generator.Run(ctx)
+	loading, endLoad := context.WithCancelCause(ctx)
+	if search != nil {
+		beside.Go(func() { search.watch(loading, r.now, endLoad) })
+	}
+	result, err := generator.Run(loading)
+	endLoad(nil)
+	r.errors.end(r.now())
 	stopAuditing() // one that waits for a stopped node ends once that is healed
 
 	r.enter("recovery", r.now(), recoverLimit)
@@ -446,6 +463,7 @@ func (r *run) self() history.Sample {
 		st := g.Stats()
 		s.LagP50, s.LagP99, s.LagMax, s.Dispatched = st.LagP50, st.LagP99, st.LagMax, st.Dispatched
 		s.StallMax = max(st.StallMax, p.StallMax()) // outages are measured by probes, also after the load
+		s.OwnDelayP99, s.OwnDelayMax = g.TakeOwnDelay()
 	}
 	return s
 }

@@ -64,12 +64,6 @@ type Workload struct {
 	Retire int // writes that a key takes at most before another takes its place
 }
 
-// Arrivals says when operations are due. Exactly one of the fields is set.
-type Arrivals struct {
-	Constant float64 // operations per second, evenly spaced, whatever the system does (open loop)
-	Clients  int     // each sends its next operation when the last one has ended (closed loop)
-}
-
 // Retry says how often one operation is sent.
 type Retry struct {
 	Max       int     // further attempts after the first, under the same operation id
