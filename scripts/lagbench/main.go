@@ -6,11 +6,11 @@
 //
 // How late an operation is, is measured at three places:
 //
-//	handed over  when the pacer has given it to a worker
-//	sent         when the worker, awake, is about to write it: the send lag of the reports
-//	arrived      when the server has its first byte, by the same clock of the machine
-//	             (CLOCK_MONOTONIC); "off the line" takes away what the earliest one
-//	             took, as an observer does who does not know when the load began
+//	made     when the worker that keeps the pace has woken up and made it
+//	sent     when its worker, awake, is about to write it: the send lag of the reports
+//	arrived  when the server has its first byte, by the same clock of the machine
+//	         (CLOCK_MONOTONIC); "off the line" takes away what the earliest one
+//	         took, as an observer does who does not know when the load began
 //
 // Every figure is the median of the rounds, with the least and the most.
 package main
@@ -132,8 +132,8 @@ func (codec) Response(op *history.Op, status int, body []byte) {
 	}
 }
 
-// watched is a constant rate that notes when the pacer comes to the next
-// operation, and so is done with handing out the one before it.
+// watched is a constant rate that notes when it is asked for the next operation,
+// which is when the one before it is made.
 type watched struct {
 	loadgen.Constant
 	now  func() time.Duration
@@ -149,8 +149,8 @@ func (w watched) At(n int64) time.Duration {
 
 // round is what one round measured.
 type round struct {
-	handed, sent, arrived, line []time.Duration // how late each operation was
-	cpu                         float64         // seconds of CPU per second, of the generator's process
+	made, sent, arrived, line []time.Duration // how late each operation was
+	cpu                       float64         // seconds of CPU per second, of the generator's process
 }
 
 func bench(n int, length time.Duration, rates string, out io.Writer) error {
@@ -208,7 +208,7 @@ func bench(n int, length time.Duration, rates string, out io.Writer) error {
 			name string
 			of   func(round) []time.Duration
 		}{
-			{"handed over", func(r round) []time.Duration { return r.handed }},
+			{"made", func(r round) []time.Duration { return r.made }},
 			{"sent", func(r round) []time.Duration { return r.sent }},
 			{"arrived", func(r round) []time.Duration { return r.arrived }},
 			{"arrived, off the line", func(r round) []time.Duration { return r.line }},
@@ -288,7 +288,7 @@ func measure(address string, rate int, length time.Duration) (round, error) {
 		if op.Outcome != history.OK || op.Attempts != 1 || arrived[n] == 0 {
 			return round{}, fmt.Errorf("operation %d: %s after %d attempts: %s", n, op.Outcome, op.Attempts, op.Error)
 		}
-		r.handed = append(r.handed, came[n+1]-op.Scheduled)
+		r.made = append(r.made, came[n+1]-op.Scheduled)
 		r.sent = append(r.sent, op.Sent-op.Scheduled)
 		r.arrived = append(r.arrived, arrived[n]-op.Scheduled)
 	}
