@@ -28,6 +28,8 @@ type openLoop struct {
 	workers int
 	queue   []task // in order of due time, and so of expiry
 	closed  bool
+
+	sessions []session // clients that wait for their own answers; nil: nobody does
 }
 
 // task is one copy of an operation, or without one the turn to keep the pace.
@@ -81,15 +83,15 @@ func (l *openLoop) keep() (task, bool) {
 		l.s.meter.dispatched(1)
 		f.handed = true
 		l.s.pending.Add(1) // before whoever has the turn next can be done with it
-		if f.legs == 1 && l.pace.left() >= handOver && l.passTurn() {
+		if f.legs == 1 && l.sessions == nil && l.pace.left() >= handOver && l.passTurn() {
 			return task{f: f}, true
 		}
-		l.start(f)
+		l.due(f)
 	}
 	// Due before the stop, but the pacer was late.
 	for n, count := l.pace.next, l.pace.arrivals.Count(l.pace.stop); n < count; n++ {
 		l.s.pending.Add(1)
-		l.start(l.flight(n, l.pace.arrivals.At(n)))
+		l.due(l.flight(n, l.pace.arrivals.At(n)))
 	}
 	close(l.over)
 	return task{}, false
@@ -119,7 +121,20 @@ func (l *openLoop) spawn(t task) {
 	go l.work(w, t)
 }
 
-// start hands out all copies of an operation, which is pending.
+// due starts an operation, which is pending, or has it wait for its client.
+func (l *openLoop) due(f *flight) {
+	if l.sessions != nil {
+		f.session = &l.sessions[f.op.Client]
+		now := l.s.now()
+		if f.session.due(f, l.start) && f.handed {
+			l.s.meter.lagged(now - f.op.Scheduled)
+		}
+		return
+	}
+	l.start(f)
+}
+
+// start hands out all copies of an operation.
 func (l *openLoop) start(f *flight) {
 	for leg, legs := 0, f.legs; leg < legs; leg++ {
 		l.hand(task{f: f, leg: leg})
@@ -146,9 +161,10 @@ func (l *openLoop) hand(t task) {
 }
 
 // lagged counts the send lag of the first copy of an operation that was handed
-// out in the course of the load: when it is about to be sent, or has to queue.
+// out in the course of the load: when it is about to be sent, or has to queue. Of
+// one that waits for its client it was counted when that began.
 func (l *openLoop) lagged(t task) {
-	if t.leg == 0 && t.f.handed && !t.queued {
+	if t.leg == 0 && t.f.handed && !t.queued && !t.f.waited {
 		l.s.meter.lagged(l.s.now() - t.f.op.Scheduled)
 	}
 }

@@ -22,7 +22,7 @@ func TestLagOfHTTP(t *testing.T) {
 	handOut := func(due, now time.Duration) {
 		at.Store(int64(now))
 		s.pending.Add(1)
-		l.start(&flight{op: history.Op{ID: "x", Entity: "counter", Key: "k", Name: "add", Phase: history.Load, Scheduled: due}, legs: 1, expires: time.Minute, handed: true})
+		l.due(&flight{op: history.Op{ID: "x", Entity: "counter", Key: "k", Name: "add", Phase: history.Load, Scheduled: due}, legs: 1, expires: time.Minute, handed: true})
 	}
 	lagged := func(count int64, longest time.Duration) {
 		t.Helper()
