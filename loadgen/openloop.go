@@ -19,6 +19,8 @@ type openLoop struct {
 	workers int
 	queue   []task // in order of due time, and so of expiry
 	closed  bool
+
+	pending sync.WaitGroup // operations that are not yet recorded
 }
 
 // task is one copy of an operation.
@@ -53,7 +55,7 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 		n, stop = pace(ctx, l.s.now, start, end, arrivals, func(n int64, at time.Duration) {
 			f := flight(n, at)
 			l.s.meter.lagged(l.s.now() - start - at)
-			l.s.meter.dispatched(1)
+			l.s.meter.dispatched(0, 1)
 			f.handed = true
 			l.start(f)
 		})
@@ -64,7 +66,7 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 	}()
 	<-paced
 
-	l.s.pending.Wait()
+	l.pending.Wait()
 	close(done)
 	helpers.Wait()
 	l.close()
@@ -73,7 +75,7 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 
 // start hands out all copies of an operation.
 func (l *openLoop) start(f *flight) {
-	l.s.pending.Add(1)
+	l.pending.Add(1)
 	for leg, legs := 0, f.legs; leg < legs; leg++ {
 		l.hand(task{f, leg})
 	}
@@ -99,7 +101,13 @@ func (l *openLoop) hand(t task) {
 
 func (l *openLoop) work(w *worker, t task) {
 	for ok := true; ok; t, ok = l.next(w) {
-		l.s.send(l.ctx, t.f, t.leg, w.id)
+		l.send(t, w.id)
+	}
+}
+
+func (l *openLoop) send(t task, client int) {
+	if l.s.send(l.ctx, t.f, t.leg, client) {
+		l.pending.Done()
 	}
 }
 
@@ -146,7 +154,7 @@ func (l *openLoop) reap(done <-chan struct{}) {
 			}
 			t := l.pop()
 			l.mu.Unlock()
-			l.s.send(l.ctx, t.f, t.leg, 0) // too late, so it is only recorded
+			l.send(t, 0) // too late, so it is only recorded
 		}
 	}
 }

@@ -27,7 +27,15 @@ const (
 type tally struct {
 	*loadgen.Fixed
 	from, to time.Duration // the measured part, on the run clock
+	answers  []answer      // by client, each its own
 	shards   [tallyShards]tallyShard
+}
+
+// answer is what a client got last, from Response until record.
+type answer struct {
+	status int
+	bytes  int64
+	_      [48]byte // of another cache line than the next one
 }
 
 // tallyShard counts for some of the clients, so that they do not wait for each
@@ -43,8 +51,8 @@ type tallyShard struct {
 	_        [64]byte // of another cache line than the next one
 }
 
-func newTally(request *loadgen.Fixed) *tally {
-	t := &tally{Fixed: request}
+func newTally(request *loadgen.Fixed, clients int) *tally {
+	t := &tally{Fixed: request, answers: make([]answer, clients)}
 	for i := range t.shards {
 		t.shards[i].latency, t.shards[i].errors = stats.NewRecorder(), map[string]int64{}
 	}
@@ -53,27 +61,29 @@ func newTally(request *loadgen.Fixed) *tally {
 
 func (t *tally) shard(op *history.Op) *tallyShard { return &t.shards[op.Client%tallyShards] }
 
-// Response counts an answer. Statuses are those of attempts: there is more than
-// one only after refused connections.
+// Response notes an answer.
 func (t *tally) Response(op *history.Op, status int, body []byte) {
 	t.Fixed.Response(op, status, body)
-	if op.Phase == history.Load {
-		s := t.shard(op)
-		s.mu.Lock()
-		s.status[status]++
-		s.bytes += int64(len(body))
-		s.mu.Unlock()
-	}
+	t.answers[op.Client] = answer{status: status, bytes: int64(len(body))}
 }
 
 // record counts a request that is complete.
 func (t *tally) record(op *history.Op) {
+	var got answer
+	if op.Outcome != history.Unsent { // it was that client who sent it
+		got = t.answers[op.Client]
+		t.answers[op.Client] = answer{}
+	}
 	if op.Phase != history.Load {
 		return
 	}
 	s := t.shard(op)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if got.status > 0 {
+		s.status[got.status]++
+		s.bytes += got.bytes
+	}
 	s.counts.Add(op.Outcome)
 	if op.Outcome != history.Unsent && op.Sent < t.to {
 		s.sent++

@@ -40,7 +40,7 @@ func (l *load) run(ctx context.Context) (*loadResult, error) {
 		r.code = exitUnknown
 		return r, nil
 	}
-	tally := newTally(l.request)
+	tally := newTally(l.request, max(l.flags.clients, l.flags.maxConns))
 	record := func(op *history.Op) { tally.record(op) }
 	var writer *history.Writer
 	if dir := l.flags.record; dir != "" {
