@@ -113,7 +113,7 @@ type loadResult struct {
 	RequestedRate *float64 `json:"requested_rate_per_s,omitempty"`
 	AchievedRate  float64  `json:"achieved_rate_per_s"` // sent within the duration
 	OKRate        float64  `json:"ok_per_s"`            // answered ok within the duration
-	Duration      float64  `json:"duration_s"`          // measured, warm-up not included
+	Duration      float64  `json:"duration_s"`          // measured: without the warm-up, and up to where it was interrupted
 
 	Scheduled int64 `json:"scheduled"`
 	Answered  int64 `json:"answered_ok"`
@@ -128,7 +128,7 @@ type loadResult struct {
 	Errors   []errorCount     `json:"errors"`     // the most frequent ones
 
 	Generator struct {
-		Verdict stats.Fitness `json:"verdict"`
+		Verdict stats.Fitness `json:"verdict,omitempty"`
 		CPU     float64       `json:"cpu_us_per_request"` // user and system, warm-up included
 		RSSMax  int64         `json:"rss_max_bytes"`
 	} `json:"generator"`
@@ -148,10 +148,9 @@ type errorCount struct {
 	N     int64  `json:"n"`
 }
 
-// fill writes what was counted into r.
-func (t *tally) fill(r *loadResult) {
+// fill writes what was counted into r. The load ended at to, perhaps early.
+func (t *tally) fill(r *loadResult, to time.Duration) {
 	latency := stats.NewRecorder()
-	r.Statuses = map[string]int64{}
 	errors := map[string]int64{}
 	var sent, ok int64
 	for i := range t.shards {
@@ -174,8 +173,9 @@ func (t *tally) fill(r *loadResult) {
 		r.Unsent += s.counts.Unsent
 	}
 	r.Latency = latency.Summary()
-	length := (t.to - t.from).Seconds()
-	r.AchievedRate, r.OKRate = float64(sent)/length, float64(ok)/length
+	if r.Duration = max(0, to-t.from).Seconds(); r.Duration > 0 {
+		r.AchievedRate, r.OKRate = float64(sent)/r.Duration, float64(ok)/r.Duration
+	}
 	for kind, n := range errors {
 		r.Errors = append(r.Errors, errorCount{kind, n})
 	}
