@@ -27,9 +27,10 @@ type Config struct {
 	Driver string
 
 	// Either Arrivals (open loop) or Clients (closed loop): so many clients each
-	// send their next operation as soon as the last one is complete.
+	// send their next operation when the last one is complete and they have thought.
 	Arrivals Arrivals
 	Clients  int
+	Think    Think // of clients
 
 	// Operations become due in [0, Warmup+Duration) after Start; those due before
 	// Warmup are in the phase warmup, the others in the phase load.
@@ -42,7 +43,7 @@ type Config struct {
 	MaxConns int    // open loop: connections in all, 0 means 1,024; with the driver vegeta operations at a time, and a duplicate takes one connection more; a closed loop needs one per client, two with duplicates
 	MaxBody  int    // bytes of an answer's body, 0 means 8 MiB; longer ones are info
 
-	Seed   int64                // decides with n which operations are duplicated
+	Seed   int64                // decides with n which operations are duplicated, and how long clients think
 	Tag    string               // of the run, first part of every op id
 	Now    func() time.Duration // run clock: monotonic, concurrent-safe
 	Record func(*history.Op)    // called once per operation when it is complete, concurrently; the callee must not keep the op. A slow one costs connections, it does not delay the pacer
@@ -102,6 +103,8 @@ func New(c Config) (*Generator, error) {
 		return nil, errors.New("load: workload: operations were taken from it already")
 	case (c.Arrivals == nil) == (c.Clients <= 0):
 		return nil, fmt.Errorf("load: want either arrivals or clients (have %d clients)", c.Clients)
+	case c.Think.Mean < 0 || c.Think.Mean > 0 && c.Clients == 0:
+		return nil, fmt.Errorf("load: think time %v must not be negative, and is for clients (have %d)", c.Think.Mean, c.Clients)
 	case c.Warmup < 0 || c.Duration <= 0:
 		return nil, fmt.Errorf("load: warmup %v must not be negative, duration %v must be positive", c.Warmup, c.Duration)
 	case c.Retry.Max < 0 || c.Retry.Max > maxRetries:
@@ -284,6 +287,9 @@ func (g *Generator) closedLoop(ctx context.Context, end time.Duration) (schedule
 				}
 				g.sender.send(ctx, f, 0, client)
 				second.Wait()
+				if g.c.Think.Mean > 0 {
+					rest(ctx, min(g.c.Think.After(g.c.Seed, f.op.N), g.c.Start+end-g.c.Now()))
+				}
 			}
 		})
 	}

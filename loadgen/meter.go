@@ -26,11 +26,12 @@ type Stats struct {
 	P50, P99     time.Duration
 
 	// Send lag is the delay of the generator itself: from the instant an
-	// operation was due to the instant it was handed to a connection or to the
-	// queue for one. With the driver vegeta, which has no queue, to the instant
-	// its worker took it; waits while all workers are busy are the system's doing
-	// and left out: it counts from the instant one of them was free again, if that
-	// is later than the due time. Closed loops have none.
+	// operation was due to the instant at which its worker, awake, was about to
+	// send it. The wait for a free connection is the system's doing and left out:
+	// the lag of an operation that finds none ends when it joins the queue. The
+	// driver vegeta has no queue: there the lag counts from the instant one of
+	// the workers was free again, if that is later than the due time. Closed loops
+	// have none.
 	LagP50, LagP99, LagMax time.Duration
 	// StallMax is the longest time that a goroutine with nothing to do but to
 	// wake every 10 ms was late.
@@ -45,10 +46,12 @@ type meter struct {
 	mu    sync.Mutex
 	stall time.Duration
 
-	// Apart from mu: the pacer waits for this one.
+	// Apart from mu: whoever waits for this one makes an operation late.
 	lagMu  sync.Mutex
 	lag    *hdrhistogram.Histogram
 	lagMax time.Duration
+
+	own *ownDelay
 }
 
 const meterShards = 8
@@ -78,7 +81,7 @@ func newHistogram() *hdrhistogram.Histogram {
 }
 
 func newMeter(now func() time.Duration) *meter {
-	return &meter{now: now, lag: newHistogram()}
+	return &meter{now: now, lag: newHistogram(), own: newOwnDelay()}
 }
 
 // observe records a duration; those beyond an hour count as an hour.
@@ -91,6 +94,7 @@ func (m *meter) lagged(d time.Duration) {
 	observe(m.lag, d)
 	m.lagMax = max(m.lagMax, d)
 	m.lagMu.Unlock()
+	m.own.lagged(d)
 }
 
 // dispatched counts n more operations as handed out. client may be any.
@@ -149,16 +153,17 @@ func (m *meter) watch(done <-chan struct{}) {
 	const period = 10 * time.Millisecond
 	tick := time.NewTicker(period)
 	defer tick.Stop()
-	for last := m.now(); ; {
+	for last, over := m.now(), false; !over; {
 		select {
 		case <-done:
-			return
+			over = true // a stall that ends at the end counts, too
 		case <-tick.C:
 		}
 		now := m.now()
 		m.mu.Lock()
 		m.stall = max(m.stall, now-last-period)
 		m.mu.Unlock()
+		m.own.woke(now - last - period)
 		last = now
 	}
 }
