@@ -343,10 +343,25 @@ func TestPoolEvicts(t *testing.T) {
 	}
 }
 
+// A request makes no garbage but its answer, which is the caller's.
+func TestExchangeAllocatesTheAnswer(t *testing.T) {
+	pool := newConns([]Endpoint{{Node: "n1", Addr: benchServer(t)}}, 1, 0)
+	defer pool.close()
+	r := request{method: "POST", path: "/v1/entities/cart/cart-1.1/add", id: "7f3a-l1", body: []byte(benchBody)}
+	now := time.Now()
+	if n := testing.AllocsPerRun(1000, func() {
+		if _, _, _, err := pool.exchange(0, now, now.Add(20*time.Second), r); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 1 {
+		t.Errorf("%v allocations for a request, want 1", n)
+	}
+}
+
 const benchBody = `{"item":"sku-17","quantity":1}`
 
 // benchServer answers every request that ends in benchBody, and allocates nothing.
-func benchServer(b *testing.B) string {
+func benchServer(b testing.TB) string {
 	const body = `{"result":{"value":1},"version":1,"digest":"00000000000000aa","epoch":7,"node":"n2"}`
 	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
