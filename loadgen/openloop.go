@@ -25,8 +25,9 @@ type openLoop struct {
 
 // task is one copy of an operation.
 type task struct {
-	f   *flight
-	leg int
+	f      *flight
+	leg    int
+	queued bool // it found no worker free, or waited for its client
 }
 
 // worker is a goroutine that sends one operation at a time, over one connection
@@ -54,7 +55,6 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 		var n int64
 		n, stop = pace(ctx, l.s.now, start, end, arrivals, func(n int64, at time.Duration) {
 			f := flight(n, at)
-			l.s.meter.lagged(l.s.now() - start - at)
 			l.s.meter.dispatched(1)
 			f.handed = true
 			l.due(f)
@@ -78,7 +78,9 @@ func (l *openLoop) due(f *flight) {
 	l.s.pending.Add(1)
 	if l.sessions != nil {
 		f.session = &l.sessions[f.op.Client]
-		f.session.due(f, l.start)
+		if f.session.due(f, l.start) {
+			l.lagged(task{f: f}) // the generator has done its part
+		}
 		return
 	}
 	l.start(f)
@@ -87,7 +89,7 @@ func (l *openLoop) due(f *flight) {
 // start hands out all copies of an operation.
 func (l *openLoop) start(f *flight) {
 	for leg, legs := 0, f.legs; leg < legs; leg++ {
-		l.hand(task{f, leg})
+		l.hand(task{f: f, leg: leg, queued: f.waited})
 	}
 }
 
@@ -96,6 +98,7 @@ func (l *openLoop) hand(t task) {
 	defer l.mu.Unlock()
 	switch last := len(l.idle) - 1; {
 	case l.ctx.Err() != nil: // stopped: it will only be recorded, and not by the pacer
+		t.queued = true
 		l.queue = append(l.queue, t)
 	case last >= 0:
 		l.idle[last].tasks <- t
@@ -105,12 +108,23 @@ func (l *openLoop) hand(t task) {
 		l.workers++
 		go l.work(w, t)
 	default:
+		l.lagged(t)
+		t.queued = true
 		l.queue = append(l.queue, t)
+	}
+}
+
+// lagged counts the send lag of the first copy of an operation that was handed
+// out in the course of the load: when it is about to be sent, or has to queue.
+func (l *openLoop) lagged(t task) {
+	if t.leg == 0 && t.f.handed && !t.queued {
+		l.s.meter.lagged(l.s.now() - t.f.op.Scheduled)
 	}
 }
 
 func (l *openLoop) work(w *worker, t task) {
 	for ok := true; ok; t, ok = l.next(w) {
+		l.lagged(t)
 		l.s.send(l.ctx, t.f, t.leg, w.id)
 	}
 }

@@ -30,20 +30,22 @@ func ConnsOf(sessions int, duplicate float64) int {
 	return sessions
 }
 
-// due starts the client's next operation, or has it wait for the last one. What
-// waits is not looked at until then: an operation whose timeout has passed in the
+// due starts the client's next operation, or has it wait for the last one and
+// returns true. What waits is not looked at until then: an operation whose timeout has passed in the
 // meantime is recorded as unsent when its turn comes.
-func (c *session) due(f *flight, start func(*flight)) {
+func (c *session) due(f *flight, start func(*flight)) (waits bool) {
 	c.mu.Lock()
 	c.start = start
 	if c.busy {
+		f.waited = true
 		c.waiting = append(c.waiting, f)
 		c.mu.Unlock()
-		return
+		return true
 	}
 	c.busy = true
 	c.mu.Unlock()
 	start(f)
+	return false
 }
 
 // ended starts the operation that waited for this one to end.

@@ -31,7 +31,7 @@ func runCmd() *cobra.Command {
 	var set []string
 	var seed int64
 	var out string
-	var keepData, noSandbox bool
+	var keepData, noSandbox, compress bool
 	var runs int
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO",
@@ -58,6 +58,9 @@ docs/own-system.md says how a scenario describes a system of your own.`,
 			}
 			if cmd.Flags().Changed("seed") {
 				set = append(set, "seed="+strconv.FormatInt(seed, 10))
+			}
+			if compress {
+				set = append(set, "record.compress=true")
 			}
 			s, err := scenarios.Open(args[0], scenarios.Options{Set: set, CheckExpectation: reports.CheckExpectation})
 			if err != nil {
@@ -92,6 +95,7 @@ docs/own-system.md says how a scenario describes a system of your own.`,
 	f.Int64Var(&seed, "seed", 0, "override the seed")
 	f.StringVarP(&out, "out", "o", "", "run directory, new or empty (default runs/TIME-NAME)")
 	f.IntVar(&runs, "runs", 1, "run it so many times, each with the next seed, into folders 0001, 0002, ... of the run directory")
+	f.BoolVar(&compress, "compress", false, "record history.jsonl.zst, five to eight times smaller; short for --set record.compress=true")
 	f.BoolVar(&keepData, "keep-data", false, "keep the nodes' data directories")
 	f.BoolVar(&noSandbox, "no-sandbox", false, "run in the machine's own namespaces")
 	return cmd
