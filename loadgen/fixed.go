@@ -38,7 +38,7 @@ func (f *Fixed) Check() string {
 	return request{method: f.Method, path: f.Path, header: f.Header}.check()
 }
 
-// Sessions returns 0: no request waits for another one.
+// Sessions is 0: requests belong to nobody.
 func (f *Fixed) Sessions() int { return 0 }
 
 func (f *Fixed) taken() bool { return f.next != 0 }

@@ -65,7 +65,8 @@ type Source interface {
 	// Next returns the next operation: N from 0 on, Entity, Key, Name, Args, and
 	// Version -1. One goroutine at a time calls it.
 	Next() history.Op
-	// Sessions is how many clients the operations belong to, in turn; 0: to none.
+	// Sessions is the number of clients that do one thing after the other, to
+	// which the operations belong; 0 if they belong to nobody.
 	Sessions() int
 	taken() bool // whether Next was called
 }

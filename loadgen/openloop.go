@@ -27,7 +27,7 @@ type openLoop struct {
 type task struct {
 	f      *flight
 	leg    int
-	queued bool // it found no worker free, or waited for its client
+	queued bool // it found no worker free
 }
 
 // worker is a goroutine that sends one operation at a time, over one connection
@@ -78,8 +78,9 @@ func (l *openLoop) due(f *flight) {
 	l.s.pending.Add(1)
 	if l.sessions != nil {
 		f.session = &l.sessions[f.op.Client]
-		if f.session.due(f, l.start) {
-			l.lagged(task{f: f}) // the generator has done its part
+		now := l.s.now()
+		if f.session.due(f, l.start) && f.handed {
+			l.s.meter.lagged(now - f.op.Scheduled)
 		}
 		return
 	}
@@ -89,7 +90,7 @@ func (l *openLoop) due(f *flight) {
 // start hands out all copies of an operation.
 func (l *openLoop) start(f *flight) {
 	for leg, legs := 0, f.legs; leg < legs; leg++ {
-		l.hand(task{f: f, leg: leg, queued: f.waited})
+		l.hand(task{f: f, leg: leg})
 	}
 }
 
@@ -115,9 +116,10 @@ func (l *openLoop) hand(t task) {
 }
 
 // lagged counts the send lag of the first copy of an operation that was handed
-// out in the course of the load: when it is about to be sent, or has to queue.
+// out in the course of the load: when it is about to be sent, or has to queue. Of
+// one that waits for its client it was counted when that began.
 func (l *openLoop) lagged(t task) {
-	if t.leg == 0 && t.f.handed && !t.queued {
+	if t.leg == 0 && t.f.handed && !t.queued && !t.f.waited {
 		l.s.meter.lagged(l.s.now() - t.f.op.Scheduled)
 	}
 }

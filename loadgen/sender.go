@@ -146,7 +146,7 @@ type flight struct {
 	deadline time.Duration // run-clock instant at which to give up; 0: the timeout after sending
 	handed   bool          // the meter counted it as dispatched
 	session  *session      // of the client that it belongs to, nil if to none
-	waited   bool          // for that client
+	waited   bool          // for its client to be done with its last operation
 
 	mu       sync.Mutex
 	legs     int // copies not settled
@@ -220,6 +220,9 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 	if leg > 0 {
 		op = new(history.Op)
 	}
+	if f.session != nil {
+		client = f.op.Client
+	}
 	now := s.now()
 	switch {
 	case ctx.Err() != nil:
@@ -235,9 +238,6 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 		s.run(ctx, f, leg, client, now, op)
 	}
 	op.Client = client
-	if f.session != nil {
-		op.Client = f.op.Client
-	}
 	if !f.settle(op) {
 		return
 	}

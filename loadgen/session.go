@@ -30,9 +30,10 @@ func ConnsOf(sessions int, duplicate float64) int {
 	return sessions
 }
 
-// due starts the client's next operation, or has it wait for the last one and
-// returns true. What waits is not looked at until then: an operation whose timeout has passed in the
-// meantime is recorded as unsent when its turn comes.
+// due starts the client's next operation, or has it wait for the last one. What
+// waits is not looked at until then: an operation whose timeout has passed in the
+// meantime is recorded as unsent when its turn comes. due reports whether f waits,
+// by then perhaps no more.
 func (c *session) due(f *flight, start func(*flight)) (waits bool) {
 	c.mu.Lock()
 	c.start = start

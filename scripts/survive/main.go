@@ -190,14 +190,17 @@ func (c survival) plan(names []string) ([]*tally, error) {
 // suites is where a suite is a folder of scenarios.
 const suites = "scenarios/suites"
 
-// suite returns what is run of a suite; nothing if there is none of that
-// name.
+// suite returns what is run of a suite, the scenarios in its folder but not those
+// that its suite.yaml names; nothing if there is none of that name.
 func (c survival) suite(name string) (plan []*tally, err error) {
 	files, err := filepath.Glob(filepath.Join(c.suites, filepath.Base(name), "*.yaml"))
 	if err != nil {
 		return nil, err
 	}
 	for _, file := range files {
+		if filepath.Base(file) == "suite.yaml" {
+			continue
+		}
 		s, err := scenarios.Open(file, scenarios.Options{})
 		if err != nil {
 			return nil, err
