@@ -86,7 +86,8 @@ type Load struct {
 	RequestedRate *float64      `json:"requested_rate_per_s"` // null for a closed loop
 	AchievedRate  float64       `json:"achieved_rate_per_s"`
 	Start         time.Duration `json:"start_ns"`
-	Duration      time.Duration `json:"duration_ns"` // shorter than asked for if the load was stopped early
+	Duration      time.Duration `json:"duration_ns"`       // shorter than asked for if the load was stopped early
+	Stopped       string        `json:"stopped,omitempty"` // why somebody stopped it early; empty if a condition of the scenario's abort did
 
 	SendLag          SendLag       `json:"send_lag_ns"`
 	Generator        stats.Fitness `json:"generator"`
@@ -212,6 +213,10 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 		Machine: plan.Machine, Statequake: plan.Resolved.Statequake, Isolation: plan.Resolved.Isolation,
 		dir: dir, run: run, plan: plan.text,
 	}
+	// A search ends by itself, and says so where its levels are.
+	if run.Footer != nil && run.Footer.Aborted == "" && (found == nil || !found.Ended()) {
+		v.Load.Stopped = run.Footer.Stopped
+	}
 	v.byHand = plan.unplanned(combined)
 	e := evaluation{stats: s, faults: faults, lost: -1, findMax: found}
 	if lostKnown {
@@ -281,9 +286,8 @@ func (v *Verdict) decide(footer *history.Footer, skipped int) {
 	if v.FindMax != nil && v.FindMax.LimitedBy == stats.LimitGenerator {
 		notes = append(notes, fmt.Sprintf("The search for the highest rate is %s.", kneeText(v.FindMax)))
 	}
-	// A search ends by itself, and says so where its levels are.
-	if footer != nil && footer.Stopped != "" && footer.Aborted == "" && (v.FindMax == nil || !v.FindMax.Ended()) {
-		notes = append(notes, fmt.Sprintf("The load was stopped early (%s); what had happened by then is judged.", footer.Stopped))
+	if v.Load.Stopped != "" {
+		notes = append(notes, fmt.Sprintf("The load was stopped early (%s); what had happened by then is judged.", v.Load.Stopped))
 	}
 	for _, x := range v.Expectations {
 		if !x.Met {

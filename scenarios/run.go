@@ -35,6 +35,7 @@ const (
 // for which the checkers let a timer be late, and a little more.
 var drainTimes = map[string]time.Duration{
 	"ledger":   4500 * time.Millisecond,
+	"shop":     4500 * time.Millisecond,
 	"approval": 4 * time.Second,
 }
 
@@ -101,7 +102,11 @@ func Run(ctx context.Context, s *Scenario, opt RunOptions) error {
 	if err := os.WriteFile(filepath.Join(opt.Dir, "scenario.yaml"), text, 0o644); err != nil {
 		return fmt.Errorf("write the scenario: %w", err)
 	}
-	record, err := history.Create(opt.Dir)
+	create := history.Create
+	if s.Record.Compress {
+		create = history.CreateCompressed
+	}
+	record, err := create(opt.Dir)
 	if err != nil {
 		return err
 	}
@@ -138,6 +143,7 @@ type run struct {
 	system    system
 	workload  *loadgen.Workload
 	generator *loadgen.Generator
+	prober    *loadgen.Prober
 	faults    *chaos.Nemesis
 	endpoints []loadgen.Endpoint
 	errors    errorRate
@@ -166,10 +172,7 @@ func (r *run) run(ctx context.Context) error {
 	}()
 
 	var err error
-	if r.workload, err = loadgen.NewWorkload(loadgen.WorkloadConfig{
-		Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Zipf: s.Load.Workload.Zipf, Mix: s.Load.Workload.Mix, Seed: s.Seed,
-		Retire: s.Load.Workload.Retire,
-	}); err != nil {
+	if r.workload, err = loadgen.NewWorkload(s.Load.Workload.Config(s.Seed)); err != nil {
 		return err
 	}
 	r.early = r.newEarly()
@@ -287,7 +290,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		Now: r.now, Start: start + l.Warmup, Record: r.record.Fault,
 	})
 	r.mu.Lock()
-	r.generator, r.faults = generator, faults
+	r.generator, r.prober, r.faults = generator, prober, faults
 	r.mu.Unlock()
 	r.enter("load", start, l.Warmup+l.Duration)
 	r.errors.begin(start, l.Warmup+l.Duration, s.Abort.Window, l.Timeout, arrivals)
@@ -428,7 +431,9 @@ func (r *run) removeData() {
 	}
 }
 
-// sample records the resources of the nodes and of this process.
+// sample records the resources of the nodes and of this process, and those of
+// this process once more when ctx ends: what befell the generator since the last
+// time must not go unseen.
 func (r *run) sample(ctx context.Context) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
@@ -440,6 +445,7 @@ func (r *run) sample(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			r.record.Sample(r.self())
 			return
 		}
 	}
@@ -449,11 +455,12 @@ func (r *run) sample(ctx context.Context) {
 func (r *run) self() history.Sample {
 	s := selfSample(r.now())
 	r.mu.Lock()
-	g := r.generator
+	g, p := r.generator, r.prober
 	r.mu.Unlock()
 	if g != nil {
 		st := g.Stats()
-		s.LagP50, s.LagP99, s.LagMax, s.StallMax, s.Dispatched = st.LagP50, st.LagP99, st.LagMax, st.StallMax, st.Dispatched
+		s.LagP50, s.LagP99, s.LagMax, s.Dispatched = st.LagP50, st.LagP99, st.LagMax, st.Dispatched
+		s.StallMax = max(st.StallMax, p.StallMax()) // outages are measured by probes, also after the load
 		s.OwnDelayP99, s.OwnDelayMax = g.TakeOwnDelay()
 	}
 	return s
