@@ -153,17 +153,17 @@ func (c *Client) Close() {
 // the instant at which it stopped, which is after all of those. due must not
 // block.
 func Pace(ctx context.Context, now func() time.Duration, start, end time.Duration, arrivals Arrivals, due func(n int64, at time.Duration)) (n int64, stop time.Duration) {
-	type paced struct {
-		n    int64
-		stop time.Duration
-	}
-	done := make(chan paced)
+	p := pacer{now: now, start: start, end: end, arrivals: arrivals}
+	done := make(chan struct{})
 	go func() { // a goroutine of its own, so that the caller's thread stays as it is
-		n, stop := pace(ctx, now, start, end, arrivals, due)
-		done <- paced{n, stop}
+		defer close(done)
+		defer exact()()
+		for p.wait(ctx) {
+			due(p.take())
+		}
 	}()
-	p := <-done
-	return p.n, p.stop
+	<-done
+	return p.next, p.stop
 }
 
 // Touches returns the entities that an operation is about: the one that it is
