@@ -144,6 +144,8 @@ type flight struct {
 	expires  time.Duration // run-clock instant at which it is too late to send it
 	deadline time.Duration // run-clock instant at which to give up; 0: the timeout after sending
 	handed   bool          // the meter counted it as dispatched
+	session  *session      // of the client that it belongs to, nil if to none
+	waited   bool          // for its client to be done with its last operation
 
 	legs     int        // copies
 	mu       sync.Mutex // of two copies; one needs no lock
@@ -231,6 +233,9 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) (recorded
 	if leg > 0 {
 		op = new(history.Op)
 	}
+	if f.session != nil {
+		client = f.op.Client
+	}
 	now := s.now()
 	switch {
 	case ctx.Err() != nil:
@@ -239,6 +244,9 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) (recorded
 	case now >= f.expires:
 		*op = f.op
 		op.Outcome, op.Error = history.Unsent, "no connection was free before its timeout"
+		if f.session != nil {
+			op.Error = "its client was not done with its last operation, or no connection free, before its timeout"
+		}
 	default:
 		s.run(ctx, f, leg, client, now, op)
 	}
@@ -255,6 +263,9 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) (recorded
 	}
 	s.meter.complete(op, f.handed)
 	s.record(op)
+	if f.session != nil {
+		f.session.ended()
+	}
 	return true
 }
 

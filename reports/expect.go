@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
+
+	"statequake/history"
 	"statequake/reports/stats"
 )
 
@@ -17,7 +20,7 @@ import (
 type Expectation struct {
 	Name  string `json:"name"`
 	Limit string `json:"limit"` // as in the scenario
-	// Measured is in the notation of the limit ("932.1ms", "97.3%", "499.8/s",
+	// Measured is in the notation of the limit ("932.1ms", "97.3%", "499.8/s", "81.4MiB",
 	// "0"). It is "never" for an outage that did not end, and nil if it could not
 	// be measured; neither meets a limit.
 	Measured *string `json:"measured"`
@@ -25,7 +28,7 @@ type Expectation struct {
 }
 
 // unit is the notation of a limit. Values are in nanoseconds, shares of one,
-// operations per second, or whole numbers.
+// operations per second, bytes, or whole numbers.
 type unit struct {
 	what   string // for errors
 	sample string
@@ -71,6 +74,18 @@ var (
 		},
 		func(v float64) string { return strconv.FormatInt(int64(v), 10) },
 	}
+	sizeUnit = unit{
+		"a size", "150MiB",
+		func(s string) (float64, error) {
+			read := units.FromHumanSize
+			if strings.Contains(strings.ToLower(s), "ib") {
+				read = units.RAMInBytes
+			}
+			n, err := read(s)
+			return float64(n), err
+		},
+		func(v float64) string { return strings.ReplaceAll(bytesOf(int64(v)), " ", "") },
+	}
 )
 
 // expectation is one metric that a scenario may limit.
@@ -87,6 +102,8 @@ type evaluation struct {
 	stats  *stats.Stats
 	faults []Fault
 	lost   int // lost acknowledged writes, -1 if unknown
+
+	findMax *stats.FindMax // nil without a search
 }
 
 // answeredWithin and its duration make a name: answered_within.1s.
@@ -113,11 +130,29 @@ var expectations = func() map[string]expectation {
 		"rpo_max": {unit: durationUnit, measure: func(e *evaluation) float64 {
 			return e.worst(func(f *Fault) float64 { return orNaN(f.Recovery.RPO) })
 		}},
+		"knee_min": {unit: rateUnit, minimum: true, measure: func(e *evaluation) float64 {
+			if e.findMax == nil || e.findMax.Knee == nil {
+				return math.NaN()
+			}
+			return *e.findMax.Knee
+		}},
 		"throughput_min": {unit: rateUnit, minimum: true, measure: func(e *evaluation) float64 {
 			if e.stats.Throughput.All == nil {
 				return math.NaN()
 			}
 			return *e.stats.Throughput.All
+		}},
+		"generator.rss_max": {unit: sizeUnit, measure: func(e *evaluation) float64 {
+			return sampled(e.stats.GeneratorResources)
+		}},
+		"nodes.rss_max": {unit: sizeUnit, measure: func(e *evaluation) float64 {
+			most := math.NaN()
+			for _, r := range e.stats.Resources {
+				if v := sampled(r); math.IsNaN(most) || v > most {
+					most = v
+				}
+			}
+			return most
 		}},
 	}
 	parts := map[string]func(stats.Latency) stats.Summary{
@@ -145,6 +180,14 @@ var expectations = func() map[string]expectation {
 	}
 	return m
 }()
+
+// sampled is the largest resident set of a process, NaN if none was seen.
+func sampled(r stats.Resources) float64 {
+	if r.RSSMax <= 0 {
+		return math.NaN()
+	}
+	return float64(r.RSSMax)
+}
 
 // Expectations lists the names that a scenario's expect may hold, sorted. A
 // name that ends in DURATION stands for any duration there.
@@ -235,6 +278,24 @@ func (e *evaluation) evaluate(expect map[string]string) ([]Expectation, error) {
 		out = append(out, x)
 	}
 	return out, nil
+}
+
+// thresholds are the limits that the load's script has set and its program has
+// judged, as expectations.
+func thresholds(footer *history.Footer) []Expectation {
+	if footer == nil {
+		return nil
+	}
+	var out []Expectation
+	for _, t := range footer.Thresholds {
+		x := Expectation{Name: "k6 " + t.Metric, Limit: t.Limit, Met: !t.Crossed}
+		if t.Measured != nil {
+			text := shortest(*t.Measured, 3)
+			x.Measured = &text
+		}
+		out = append(out, x)
+	}
+	return out
 }
 
 // answered returns the bounds whose shares are needed, ascending: the usual

@@ -15,9 +15,6 @@ import (
 	"statequake/reports/stats"
 )
 
-// Duration writes d as reports do, with three digits and a unit.
-func Duration(d time.Duration) string { return duration(d) }
-
 // duration writes d with three digits and a unit: 850 ns, 4.21 ms, 0.93 s,
 // 125 s.
 func duration(d time.Duration) string {
@@ -408,4 +405,12 @@ var latencyColumns = []string{"p50", "p90", "p99", "p99.9", "max", "n"}
 // confirmed tells whether the fault certainly happened.
 func (f *Fault) confirmed() bool {
 	return f.Injected != nil && f.Evidence.Verdict == history.Confirmed
+}
+
+// replay is the command that runs this again, file the scenario.
+func (v *Verdict) replay(file string) string {
+	if v.script != "" {
+		return "statequake-k6 run --out statequake=DIR " + shellWord(harmless(v.script))
+	}
+	return "statequake run " + shellWord(harmless(file))
 }

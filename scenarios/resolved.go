@@ -66,16 +66,18 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 		return nil, fmt.Errorf("write scenario %s: %w", s.Name, err)
 	}
 	file.Load = resolvedLoad{
-		Workload: resolvedWorkload{Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Skew: "uniform", Mix: s.Load.Workload.Mix, Retire: s.Load.Workload.Retire},
+		Workload: s.Load.Workload.resolved(),
 		Driver:   s.Load.Driver, Route: s.Load.Route,
 		Warmup: s.Load.Warmup.String(), Duration: s.Load.Duration.String(), Timeout: s.Load.Timeout.String(),
 		MaxConns: s.Load.MaxConns,
 		Retry:    map[string]any{"max": s.Load.Retry.Max, "duplicate": decimal(float64(s.Load.Retry.Duplicate)) + "%"},
 	}
-	if s.Load.Workload.Zipf > 0 {
-		file.Load.Workload.Skew = map[string]float64{"zipf": s.Load.Workload.Zipf}
+	if s.Load.Driver == "k6" {
+		file.Load.Driver = s.Load.Script.resolved()
 	}
-	file.Load.Arrivals = s.Load.Arrivals.resolved()
+	if s.Load.Arrivals != (Arrivals{}) { // else a script decides
+		file.Load.Arrivals = s.Load.Arrivals.resolved()
+	}
 	file.Probe = map[string]any{"every": s.Probe.Every.String(), "keys": s.Probe.Keys}
 	file.Record = map[string]any{"compress": s.Record.Compress}
 	file.Abort = s.Abort.resolved()
@@ -170,23 +172,14 @@ func (s *System) resolved() (resolvedSystem, error) {
 
 type resolvedLoad struct {
 	Workload resolvedWorkload `yaml:"workload"`
-	Driver   string           `yaml:"driver"`
+	Driver   any              `yaml:"driver,flow"`
 	Route    string           `yaml:"route"`
-	Arrivals map[string]any   `yaml:"arrivals,flow"`
+	Arrivals map[string]any   `yaml:"arrivals,flow,omitempty"`
 	Warmup   string           `yaml:"warmup"`
 	Duration string           `yaml:"duration"`
 	Timeout  string           `yaml:"timeout"`
 	MaxConns int              `yaml:"max_conns"`
 	Retry    map[string]any   `yaml:"retry,flow"`
-}
-
-type resolvedWorkload struct {
-	Name string         `yaml:"name"`
-	Keys int            `yaml:"keys"`
-	Skew any            `yaml:"skew,flow"`
-	Mix  map[string]int `yaml:"mix,flow"`
-
-	Retire int `yaml:"retire"`
 }
 
 type resolvedFault struct {

@@ -44,9 +44,10 @@ type System struct {
 // Load is the traffic.
 type Load struct {
 	Workload Workload
-	Driver   string        // "http" or "vegeta"
+	Driver   string        // "http", "vegeta" or "k6"
+	Script   Script        // driver k6 only
 	Route    string        // "spread" over all nodes, or "owner"
-	Arrivals Arrivals      //
+	Arrivals Arrivals      // none with the driver k6 if the scenario has none
 	Warmup   time.Duration // runs before the load and is not measured
 	Duration time.Duration // of the measured load, the warmup not included
 	Timeout  time.Duration // of one operation over all its attempts; longer than any pause
@@ -54,12 +55,24 @@ type Load struct {
 	Retry    Retry
 }
 
+// Script is the k6 script that is the load.
+type Script struct {
+	Path   string // absolute
+	Binary string // statequake-k6, absolute; "" if it is to be looked for
+}
+
 // Workload says which operations are sent to which keys.
 type Workload struct {
 	Name string         // one of loadgen.WorkloadNames
 	Keys int            // number of live keys
-	Zipf float64        // exponent of the popularity of keys; 0 is uniform
-	Mix  map[string]int // operation -> weight
+	Mix  map[string]int // operation -> weight; nil if the clients are on journeys
+
+	Zipf            float64 // exponent of the popularity of keys; 0 is uniform
+	Latest          bool    // by their age, the newest first; else by their number
+	HotKeys, HotOps Percent // share of the keys that takes a share of the operations, instead of Zipf; 0: none
+
+	ValuesFrom, ValuesTo int // bytes of a value that is written, uniform, both included; 0: as short as it can be
+	Sessions             int // clients that the operations belong to, each of which sends one after the other; 0: none
 
 	Retire int // writes that a key takes at most before another takes its place
 }
