@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -117,6 +118,8 @@ type listed struct {
 	data []byte   //
 	set  []string // of suite.yaml
 	at   []string // place of each of set
+
+	claim string // in place of its own, if not empty
 }
 
 func (f *folder) open(opt Options) (*Suite, error) {
@@ -159,13 +162,17 @@ func (f *folder) open(opt Options) (*Suite, error) {
 			f.refuse(l, opt.Set, err)
 			continue
 		}
+		if l.claim != "" {
+			scenario.Claim = strings.Join(strings.Fields(l.claim), " ")
+		}
 		if other, ok := sources[scenario.Name]; ok {
 			f.problems = append(f.problems, fmt.Errorf("%s: name: %s is the name of %s too\nhint: in %s, {scenario: ..., set: {name: another}}", l.file, scenario.Name, other, suiteFile))
 		}
 		sources[scenario.Name] = l.file
 		s.Members = append(s.Members, Member{l.file, scenario})
 	}
-	for text, files := range f.refused {
+	for _, text := range slices.Sorted(maps.Keys(f.refused)) {
+		files := f.refused[text]
 		if len(files) == len(all) {
 			f.problems = append(f.problems, errors.New(text))
 			continue
@@ -256,9 +263,10 @@ func (f *folder) list(file string, data []byte) []listed {
 			p.remember(field, nil, item)
 			l := listed{name: item.Value}
 			if item.Kind != yaml.ScalarNode {
-				o := p.object(field, item, []string{"scenario", "set"})
+				o := p.object(field, item, []string{"scenario", "claim", "set"})
 				o.need("scenario", "scenario: kill-owner")
 				l.name, _ = o.scalar("scenario")
+				l.claim, _ = o.scalar("claim")
 				l.set, l.at = p.sets(file, o)
 			}
 			if l.name == "" {

@@ -52,7 +52,7 @@ type figure struct {
 
 // String writes all of it on one line.
 func (f figure) String() string {
-	return strings.TrimSpace(strings.Join([]string{f.Median, f.Range, f.N}, " "))
+	return strings.Join(strings.Fields(f.Median+" "+f.Range+" "+f.N), " ")
 }
 
 // figure writes a spread over the runs of s; format writes one value.
@@ -194,4 +194,12 @@ func (s *Summary) state() (state, symbol, word string) {
 		return "missed", "!", "PASS, BUT MISSED"
 	}
 	return "unknown", "?", "UNKNOWN"
+}
+
+// further are the reasons that Says does not repeat.
+func (r *Run) further() []string {
+	said := strings.ToLower(r.Says)
+	return slices.DeleteFunc(slices.Clone(r.Reasons), func(reason string) bool {
+		return strings.Contains(said, strings.ToLower(strings.TrimSuffix(reason, ".")))
+	})
 }
