@@ -308,6 +308,8 @@ func (w *Workload) Next() history.Op {
 	return op
 }
 
+func (w *Workload) taken() bool { return w.next != 0 }
+
 // use returns the live generation of a key for one operation, which makes so
 // many writes to it, and retires the generation if another operation might be
 // too much for it.

@@ -204,7 +204,8 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 		Machine: plan.Machine, Statequake: plan.Resolved.Statequake, Isolation: plan.Resolved.Isolation,
 		dir: dir, run: run, plan: plan.text,
 	}
-	if run.Footer != nil && run.Footer.Aborted == "" {
+	// A search for the highest rate ends by itself.
+	if run.Footer != nil && run.Footer.Aborted == "" && !strings.Contains(run.Footer.Stopped, ": find_max: ") {
 		v.Load.Stopped = run.Footer.Stopped
 	}
 	v.byHand = plan.unplanned(combined)

@@ -77,8 +77,10 @@ func (s *JUnitSuite) Encode() ([]byte, error) {
 // green either.
 func junit(v *Verdict) ([]byte, error) {
 	suite := JUnitSuite{Name: harmless(v.Scenario), Time: fmt.Sprintf("%.3f", v.Load.Duration.Seconds())}
+	load := v.Load.about(v.AnsweredWithin)
 	for _, p := range [][2]string{
 		{"verdict", string(v.Verdict)}, {"seed", fmt.Sprint(v.Seed)}, {"system", v.System.about()},
+		{"load", load[0]}, {"load generator", strings.TrimPrefix(load[1], "generator ")},
 		{"replay", "statequake run " + scenarioFile},
 	} {
 		suite.Properties = append(suite.Properties, JUnitProperty{p[0], harmless(p[1])})

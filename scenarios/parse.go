@@ -90,7 +90,7 @@ func claim(data []byte) string {
 var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
 func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
-	o := p.object("", root, []string{"name", "seed", "system", "load", "probe", "faults", "abort", "expect", "reveals", "machine", "resolved"})
+	o := p.object("", root, []string{"name", "seed", "system", "load", "probe", "record", "faults", "abort", "expect", "reveals", "machine", "resolved"})
 	if o.broken {
 		return &Scenario{}
 	}
@@ -102,9 +102,11 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	var system, load object
 	s.System, system = p.system(o)
 	s.Load, load = p.load(o)
+	p.schedule(load, &s.Load, filepath.Dir(file))
 	p.own(system, &s, filepath.Dir(file))
 	p.retry(load, &s)
 	s.Probe = p.probe(o, s.System.Nodes)
+	s.Record = p.record(o)
 	s.Faults = p.faults(o)
 	s.Abort = p.abort(o)
 	s.Expect = p.expect(o, opt.CheckExpectation)
@@ -210,7 +212,9 @@ func (p *parser) load(root object) (Load, object) {
 	l.Route = o.choice("route", "spread", "route", []string{"spread", "owner"})
 	l.Arrivals = p.arrivals(o)
 	l.Warmup = o.duration("warmup", 2*time.Second, 0, 10*time.Minute)
-	o.need("duration", "duration: 30s")
+	if l.Arrivals.Replay == nil && l.Arrivals.FindMax == nil { // which have a length of their own
+		o.need("duration", "duration: 30s")
+	}
 	l.Duration = o.duration("duration", 0, time.Second, 24*time.Hour)
 	l.Timeout = o.duration("timeout", 10*time.Second, 10*time.Millisecond, 10*time.Minute)
 	l.MaxConns = int(o.integer("max_conns", 1024, 1, 65536))
@@ -306,46 +310,16 @@ func (p *parser) driver(o object) string {
 	return o.choice("driver", "http", "driver", []string{"http", "vegeta"})
 }
 
-func (p *parser) arrivals(load object) Arrivals {
-	load.need("arrivals", "arrivals: {constant: 500/s}")
-	n := load.values["arrivals"]
-	if n == nil {
-		return Arrivals{}
-	}
-	o := load.object("arrivals", "constant", "closed", "ramp", "step", "sine", "spike")
-	for _, later := range []string{"ramp", "step", "sine", "spike"} {
-		if o.has(later) {
-			o.refuse(later, "", "not built into this version; have constant, closed")
-			return Arrivals{}
-		}
-	}
-	switch {
-	case o.broken:
-	case o.has("constant") && o.has("closed"):
-		name, other := "closed", "constant"
-		if p.where(join2(o.path, other)).set != "" { // blame the later one
-			name, other = other, name
-		}
-		o.refuse(name, "--set 'load.arrivals={constant: 800/s}' replaces both", "contradicts load.arrivals.%s; give one of them", other)
-	case !o.has("constant") && !o.has("closed"):
-		load.refuse("arrivals", "arrivals: {constant: 500/s}, or {closed: {clients: 16}}", "missing constant or closed")
-	}
-	var a Arrivals
-	a.Constant = o.number("constant", "/s", 0, 0.1, 1e6, "500/s")
-	if o.has("closed") {
-		closed := o.object("closed", "clients")
-		closed.need("clients", "clients: 16")
-		a.Clients = int(closed.integer("clients", 0, 1, 65536))
-	}
-	return a
-}
-
 func (p *parser) probe(root object, nodes int) Probe {
 	o := root.object("probe", "every", "keys")
 	return Probe{
 		Every: o.duration("every", 20*time.Millisecond, time.Millisecond, time.Minute),
 		Keys:  int(o.integer("keys", int64(nodes), 1, 1024)),
 	}
+}
+
+func (p *parser) record(root object) Record {
+	return Record{Compress: root.object("record", "compress").choice("compress", "false", "value", []string{"true", "false"}) == "true"}
 }
 
 func (p *parser) faults(root object) []Fault {

@@ -75,12 +75,9 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 	if s.Load.Workload.Zipf > 0 {
 		file.Load.Workload.Skew = map[string]float64{"zipf": s.Load.Workload.Zipf}
 	}
-	if s.Load.Arrivals.Clients > 0 {
-		file.Load.Arrivals = map[string]any{"closed": map[string]int{"clients": s.Load.Arrivals.Clients}}
-	} else {
-		file.Load.Arrivals = map[string]any{"constant": decimal(s.Load.Arrivals.Constant) + "/s"}
-	}
+	file.Load.Arrivals = s.Load.Arrivals.resolved()
 	file.Probe = map[string]any{"every": s.Probe.Every.String(), "keys": s.Probe.Keys}
+	file.Record = map[string]any{"compress": s.Record.Compress}
 	file.Abort = s.Abort.resolved()
 	for _, f := range s.Faults {
 		object, err := fromJSON(f.Chaos)
@@ -109,6 +106,7 @@ type resolvedFile struct {
 	System  resolvedSystem    `yaml:"system"`
 	Load    resolvedLoad      `yaml:"load"`
 	Probe   map[string]any    `yaml:"probe,flow"`
+	Record  map[string]any    `yaml:"record,flow"`
 	Faults  []resolvedFault   `yaml:"faults,omitempty"`
 	Abort   map[string]any    `yaml:"abort,flow"`
 	Expect  map[string]string `yaml:"expect,omitempty"`

@@ -16,6 +16,7 @@ type Scenario struct {
 	System  System            //
 	Load    Load              //
 	Probe   Probe             //
+	Record  Record            //
 	Faults  []Fault           // in the order of the file
 	Abort   Abort             //
 	Expect  map[string]string // expectation -> limit, as written
@@ -63,12 +64,6 @@ type Workload struct {
 	Retire int // writes that a key takes at most before another takes its place
 }
 
-// Arrivals says when operations are due. Exactly one of the fields is set.
-type Arrivals struct {
-	Constant float64 // operations per second, evenly spaced, whatever the system does (open loop)
-	Clients  int     // each sends its next operation when the last one has ended (closed loop)
-}
-
 // Retry says how often one operation is sent.
 type Retry struct {
 	Max       int     // further attempts after the first, under the same operation id
@@ -86,6 +81,11 @@ func (p Percent) Share() float64 { return float64(p) / 100 }
 type Probe struct {
 	Every time.Duration // between two probes of one key
 	Keys  int           // number of probe keys
+}
+
+// Record says how the run is recorded.
+type Record struct {
+	Compress bool // history.jsonl.zst instead of history.jsonl
 }
 
 // Fault is one fault of the schedule.

@@ -107,6 +107,7 @@ func TestSet(t *testing.T) {
 		ok  func(s *Scenario) bool
 	}{
 		{[]string{"system.bug=no-fence"}, func(s *Scenario) bool { return s.System.Bug == "no-fence" }},
+		{[]string{"record.compress=true"}, func(s *Scenario) bool { return s.Record.Compress }},
 		{[]string{"system.bug=no-fence", "system.bug="}, func(s *Scenario) bool { return s.System.Bug == "" }},
 		{[]string{"system.bug="}, func(s *Scenario) bool { return s.System.Bug == "" }},
 		{[]string{"system.store=postgres"}, func(s *Scenario) bool { return s.System.Store == "postgres" }},

@@ -111,8 +111,8 @@ type folder struct {
 	refused  map[string][]string // problem of a --set for all scenarios -> those that have it
 }
 
-// listed is one scenario of a suite before it is parsed.
-type listed struct {
+// entry is one scenario of a suite before it is parsed.
+type entry struct {
 	name string   // as written; empty for a file of the folder
 	file string   // that was read
 	data []byte   //
@@ -132,7 +132,7 @@ func (f *folder) open(opt Options) (*Suite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("suite: %w", err)
 	}
-	var all []listed
+	var all []entry
 	if slices.Contains(names, suiteFile) {
 		file, data, err := f.read(suiteFile)
 		if err != nil {
@@ -149,7 +149,7 @@ func (f *folder) open(opt Options) (*Suite, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, listed{file: file, data: data})
+		all = append(all, entry{file: file, data: data})
 	}
 	if len(all) == 0 && len(f.problems) == 0 {
 		return nil, fmt.Errorf("%s: holds no scenario\nhint: a suite is a folder of scenarios, *.yaml; docs/suites.md", f.name)
@@ -189,7 +189,7 @@ func (f *folder) open(opt Options) (*Suite, error) {
 
 // refuse notes what is wrong with a scenario. What suite.yaml sets is blamed on
 // it.
-func (f *folder) refuse(l listed, set []string, err error) {
+func (f *folder) refuse(l entry, set []string, err error) {
 	for _, err := range split(err) {
 		text := err.Error()
 		for i, arg := range l.set {
@@ -240,7 +240,7 @@ func (f *folder) read(name string) (file string, data []byte, err error) {
 }
 
 // list reads suite.yaml and the scenarios that it names.
-func (f *folder) list(file string, data []byte) []listed {
+func (f *folder) list(file string, data []byte) []entry {
 	refuse := func(p problem) { f.problems = append(f.problems, p.format(file)) }
 	root, bad := document(data)
 	if bad != nil {
@@ -254,14 +254,14 @@ func (f *folder) list(file string, data []byte) []listed {
 	p := &parser{origin: map[*yaml.Node]string{}, places: map[string]place{"": {line: 1}}}
 	o := p.object("", root, []string{"scenarios"})
 	o.need("scenarios", "scenarios: [kill-owner, {scenario: mixed, set: {load.duration: 10s}}]")
-	var all []listed
+	var all []entry
 	if n := o.values["scenarios"]; n != nil && n.Kind != yaml.SequenceNode {
 		o.refuse("scenarios", "scenarios: [kill-owner, ...]", "expected a list, got %s", describe(n))
 	} else if n != nil {
 		for i, item := range n.Content {
 			field := fmt.Sprintf("scenarios[%d]", i)
 			p.remember(field, nil, item)
-			l := listed{name: item.Value}
+			l := entry{name: item.Value}
 			if item.Kind != yaml.ScalarNode {
 				o := p.object(field, item, []string{"scenario", "claim", "set"})
 				o.need("scenario", "scenario: kill-owner")

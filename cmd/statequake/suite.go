@@ -61,7 +61,7 @@ func runSuite(cmd *cobra.Command, source string, r *suiteRuns) error {
 		r.out = filepath.Join("runs", time.Now().UTC().Format("20060102-150405")+"-"+r.suite.Name)
 	}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if !slices.Contains([]string{"set", "seed", "out", "runs", "allow-skip"}, f.Name) {
+		if !slices.Contains([]string{"set", "seed", "out", "runs", "compress", "allow-skip"}, f.Name) {
 			r.options = append(r.options, "--"+f.Name+"="+f.Value.String())
 		}
 	})

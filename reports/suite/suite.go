@@ -83,7 +83,7 @@ type Scenario struct {
 	P50        *Spread `json:"p50_ns"`
 	P99        *Spread `json:"p99_ns"`
 	Throughput *Spread `json:"throughput_per_s"`
-	Knee       *Spread `json:"knee_rate_per_s"` // of load.arrivals.find_max
+	Knee       *Spread `json:"knee_rate_per_s"` // of load.arrivals.find_max, where the system was the limit
 
 	// Over all runs with a verdict.
 	OutageMax *time.Duration `json:"outage_max_ns"` // the longest
@@ -119,7 +119,8 @@ type Run struct {
 	P50        *time.Duration `json:"p50_ns"` // of all operations of the load that were answered ok
 	P99        *time.Duration `json:"p99_ns"`
 	Throughput *float64       `json:"throughput_per_s"`
-	Knee       *float64       `json:"knee_rate_per_s"`
+	Knee       *float64       `json:"knee_rate_per_s"`           // highest rate that kept the bound of load.arrivals.find_max
+	LimitedBy  string         `json:"knee_limited_by,omitempty"` // "bound" if the system was what limited it
 	OutageMax  *time.Duration `json:"outage_max_ns"`
 	KeysDead   int            `json:"keys_dead"`
 	LostAcks   *int           `json:"lost_acks"`
@@ -173,10 +174,10 @@ func (p *Plan) load(dir string, s *Planned, n int) (*Run, *reports.Verdict, erro
 	if exists(filepath.Join(dir, p.Log(s, n))) {
 		r.log = p.Log(s, n)
 	}
-	v, knee, err := readVerdict(filepath.Join(dir, r.Dir))
+	v, search, err := readVerdict(filepath.Join(dir, r.Dir))
 	switch {
 	case err == nil:
-		r.judge(v, knee)
+		r.judge(v, search)
 		return r, v, nil
 	case !missing(err):
 		r.Outcome, r.Says = Failed, err.Error()
@@ -192,26 +193,32 @@ func (p *Plan) load(dir string, s *Planned, n int) (*Run, *reports.Verdict, erro
 	return r, nil, nil
 }
 
-// readVerdict reads a verdict.json and the knee in it, which only a search for
-// the highest rate has.
-func readVerdict(dir string) (*reports.Verdict, *float64, error) {
+// search is what a verdict.json says of a search for the highest rate.
+type search struct {
+	Knee      *float64 `json:"knee_rate_per_s"`
+	LimitedBy string   `json:"limited_by"`
+}
+
+// systemLimit is what a search is limited by whose knee is that of the system.
+const systemLimit = "bound"
+
+// readVerdict reads a verdict.json, and the search in it.
+func readVerdict(dir string) (*reports.Verdict, search, error) {
 	v, err := reports.Read(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, search{}, err
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "verdict.json"))
 	if err != nil {
-		return nil, nil, err
+		return nil, search{}, err
 	}
-	var search struct {
-		FindMax struct {
-			Knee *float64 `json:"knee_rate_per_s"`
-		} `json:"find_max"`
+	var has struct {
+		FindMax search `json:"find_max"`
 	}
-	if err := json.Unmarshal(data, &search); err != nil {
-		return nil, nil, fmt.Errorf("%s: find_max: %w", dir, err)
+	if err := json.Unmarshal(data, &has); err != nil {
+		return nil, search{}, fmt.Errorf("%s: find_max: %w", dir, err)
 	}
-	return v, search.FindMax.Knee, nil
+	return v, has.FindMax, nil
 }
 
 func exists(path string) bool {
@@ -232,9 +239,10 @@ func (p *Plan) lastWords(dir string, s *Planned, n int) string {
 }
 
 // judge fills in what the run's verdict says.
-func (r *Run) judge(v *reports.Verdict, knee *float64) {
+func (r *Run) judge(v *reports.Verdict, found search) {
 	r.judged, r.Reasons, r.Says = true, v.Reasons, v.Headline()
-	r.Requested, r.Achieved, r.Throughput, r.Knee = v.Load.RequestedRate, &v.Load.AchievedRate, v.Throughput.All, knee
+	r.Requested, r.Achieved, r.Throughput = v.Load.RequestedRate, &v.Load.AchievedRate, v.Throughput.All
+	r.Knee, r.LimitedBy = found.Knee, found.LimitedBy
 	r.OutageMax, r.KeysDead = v.LongestOutage()
 	r.LostAcks, r.Generator, r.Load = v.LostAcks, v.Load.Generator, v.Load.Duration
 	if all := v.Latency.All; all.N > 0 {
@@ -280,7 +288,9 @@ func (s *Scenario) measure() {
 			addTime(&p50, r.P50)
 			addTime(&p99, r.P99)
 			add(&throughput, r.Throughput)
-			add(&knee, r.Knee)
+			if r.LimitedBy == systemLimit {
+				add(&knee, r.Knee)
+			}
 		}
 		if !r.judged {
 			continue

@@ -2,6 +2,7 @@ package suite
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
@@ -25,6 +26,7 @@ type known struct {
 	missed    bool
 	stopped   string
 	knee      string
+	limit     string // of the search for the knee
 	reason    string
 }
 
@@ -41,7 +43,7 @@ func (k known) json() string {
 		expectations = `{"name":"all.p99","limit":"1ms","measured":"2ms","met":false}`
 	}
 	if k.knee != "" {
-		search = fmt.Sprintf(`"find_max":{"knee_rate_per_s":%s},`, k.knee)
+		search = fmt.Sprintf(`"find_max":{"knee_rate_per_s":%s,"limited_by":%q},`, k.knee, cmp.Or(k.limit, systemLimit))
 	}
 	if k.generator == "" {
 		k.generator = "valid"
@@ -155,9 +157,10 @@ func TestFigures(t *testing.T) {
 	dir := write(t,
 		planned{Planned{Name: "a", Seed: 40}, []*known{
 			{verdict: "pass", p99: 30, outage: "2000000000", knee: "700", generator: "degraded"}, {verdict: "pass", p99: 10, outage: "null", knee: "500"},
-			{verdict: "pass", p99: 22, missed: true}, {verdict: "pass", p99: 20, lost: "null"}, {verdict: "violation", p99: 1, lost: "7", outage: "3000000000"},
+			{verdict: "pass", p99: 22, missed: true, knee: "9000", limit: "generator"}, {verdict: "pass", p99: 20, lost: "null"}, {verdict: "violation", p99: 1, lost: "7", outage: "3000000000"},
 		}},
 		planned{Planned{Name: "b"}, []*known{{verdict: "unknown", generator: "invalid", p99: 9}, nil, nil, nil, nil}},
+		planned{Planned{Name: "c"}, []*known{{verdict: "pass", knee: "800", limit: "generator"}, {verdict: "pass", knee: "700", limit: "end"}, nil, nil, nil}},
 	)
 	s := load(t, dir)
 	a, b := s.Scenarios[0], s.Scenarios[1]
@@ -166,6 +169,9 @@ func TestFigures(t *testing.T) {
 	}
 	if want := (Spread{N: 2, Median: 600, Min: 500, Max: 700}); a.Knee == nil || *a.Knee != want {
 		t.Errorf("knee %+v, want %+v", a.Knee, want)
+	}
+	if c := s.Scenarios[2]; c.Knee != nil || c.knee().String() != "≥ 800/s limited by: generator" {
+		t.Errorf("the load generator's limit is taken for that of the system: %v, %q", c.Knee, c.knee())
 	}
 	if a.OutageMax == nil || a.OutageMax.Seconds() != 3 {
 		t.Errorf("outage %v, want that of the run with the violation, too", a.OutageMax)
@@ -188,7 +194,7 @@ func TestFigures(t *testing.T) {
 	if r := s.Find("a", 3); r == nil || r.Seed != 42 || r.Dir != "a/0003" || r.Outcome != Missed {
 		t.Errorf("run 3 of a is %+v", r)
 	}
-	if s.Find("a", 6) != nil || s.Find("a", 0) != nil || s.Find("c", 1) != nil {
+	if s.Find("a", 6) != nil || s.Find("a", 0) != nil || s.Find("d", 1) != nil {
 		t.Error("a run is found that was not planned")
 	}
 }
