@@ -288,25 +288,31 @@ func (f *folder) list(file string, data []byte) []entry {
 }
 
 // sets reads the overrides of a scenario in suite.yaml as arguments of --set,
-// and where each was written.
+// and where each was written. One without a value removes the field.
 func (p *parser) sets(file string, item object) (set, at []string) {
 	n := item.values["set"]
 	if n == nil {
 		return nil, nil
 	}
-	o := item.object("set")
-	if o.broken {
+	if n.Kind != yaml.MappingNode {
+		item.refuse("set", "set: {load.duration: 10s}", "expected a mapping, got %s", describe(n))
 		return nil, nil
 	}
+	path := join2(item.path, "set")
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		text, err := inline(value)
-		if err != nil {
-			o.refuse(key.Value, "", "%v", err)
-			continue
+		field := join2(path, key.Value)
+		p.remember(field, key, value)
+		text := ""
+		if !isNull(value) {
+			var err error
+			if text, err = inline(value); err != nil {
+				p.refuse(field, "", "%v", err)
+				continue
+			}
 		}
 		set = append(set, key.Value+"="+text)
-		at = append(at, fmt.Sprintf("%s:%d: %s.%s", file, key.Line, o.path, key.Value))
+		at = append(at, fmt.Sprintf("%s:%d: %s", file, key.Line, field))
 	}
 	return set, at
 }

@@ -92,7 +92,7 @@ scenarios:
   - kill-owner
   - scenario: kill-owner
     claim: another
-    set: {name: again, faults.kill-owner.at: 5s, load.arrivals: {closed: {clients: 3}}} # flow
+    set: {name: again, faults: , expect.outage_max: , load.arrivals: {closed: {clients: 3}}} # flow
   - b/../b.yaml
 `,
 		"notes.txt": "",
@@ -130,8 +130,8 @@ scenarios:
 	if s.Name != "mine" || s.Claim != "two ways to get here." {
 		t.Errorf("suite %q claims %q", s.Name, s.Claim)
 	}
-	if again := s.Members[1].Scenario; again.Load.Arrivals.Clients != 3 || again.Claim != "another" {
-		t.Errorf("suite.yaml sets %+v, claim %q", again.Load.Arrivals, again.Claim)
+	if again := s.Members[1].Scenario; again.Load.Arrivals.Clients != 3 || again.Claim != "another" || len(again.Faults) > 0 || again.Expect["outage_max"] != "" || again.Expect["lost_acks"] != "0" {
+		t.Errorf("suite.yaml makes %+v", again)
 	}
 }
 
@@ -174,6 +174,7 @@ func TestNoSuite(t *testing.T) {
 		"expected a list":      {"suite.yaml": "scenarios: kill-owner\n"},
 		"scenarios: missing":   {"suite.yaml": "{}\n"},
 		"unknown field":        {"suite.yaml": "scenaris: [steady]\n"},
+		"set: expected a map":  {"suite.yaml": "scenarios: [{scenario: steady, set: [x]}]\n"},
 		"suite.yaml: is empty": {"suite.yaml": "# nothing\n"},
 	} {
 		dir := write(t, files)
