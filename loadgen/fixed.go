@@ -38,6 +38,9 @@ func (f *Fixed) Check() string {
 	return request{method: f.Method, path: f.Path, header: f.Header}.check()
 }
 
+// Sessions is 0: requests belong to nobody.
+func (f *Fixed) Sessions() int { return 0 }
+
 func (f *Fixed) taken() bool { return f.next != 0 }
 
 // Request returns the request, whatever the operation.

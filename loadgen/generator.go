@@ -65,6 +65,9 @@ type Source interface {
 	// Next returns the next operation: N from 0 on, Entity, Key, Name, Args, and
 	// Version -1. One goroutine at a time calls it.
 	Next() history.Op
+	// Sessions is the number of clients that do one thing after the other, to
+	// which the operations belong; 0 if they belong to nobody.
+	Sessions() int
 	taken() bool // whether Next was called
 }
 
@@ -119,9 +122,16 @@ func New(c Config) (*Generator, error) {
 		return nil, errors.New("load: driver vegeta has no closed loop")
 	case c.MaxConns < 0:
 		return nil, fmt.Errorf("load: max conns: %d is negative", c.MaxConns)
+	case c.Workload.Sessions() > 0 && c.Clients > 0:
+		return nil, errors.New("load: sessions have a client for every operation, so a closed loop has none to send it")
+	case c.Workload.Sessions() > 0 && c.Driver == "vegeta":
+		return nil, errors.New("load: driver vegeta has no sessions")
 	}
 	if c.MaxConns == 0 {
 		c.MaxConns = defaultMaxConns
+	}
+	if need := ConnsOf(c.Workload.Sessions(), c.Retry.Duplicate); need > c.MaxConns {
+		return nil, fmt.Errorf("load: max conns: %d is less than the %d that sessions need", c.MaxConns, need)
 	}
 	if c.Clients > 0 {
 		c.MaxConns = 2 * c.Clients
@@ -172,7 +182,7 @@ func (g *Generator) Run(ctx context.Context) (Result, error) {
 		if g.attack != nil {
 			stop = g.attack.run(ctx)
 		} else {
-			loop := &openLoop{s: g.sender, max: g.c.MaxConns}
+			loop := &openLoop{s: g.sender, max: g.c.MaxConns, sessions: sessions(g.c.Workload.Sessions())}
 			stop = loop.run(ctx, g.c.Start, end, g.c.Arrivals, g.flight)
 		}
 		warmup := g.c.Arrivals.Count(min(stop, g.c.Warmup))

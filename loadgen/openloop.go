@@ -19,6 +19,8 @@ type openLoop struct {
 	workers int
 	queue   []task // in order of due time, and so of expiry
 	closed  bool
+
+	sessions []session // clients that wait for their own answers; nil: nobody does
 }
 
 // task is one copy of an operation.
@@ -55,11 +57,11 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 			f := flight(n, at)
 			l.s.meter.dispatched(1)
 			f.handed = true
-			l.start(f)
+			l.due(f)
 		})
 		// Due before the stop, but the pacer was late.
 		for count := arrivals.Count(stop); n < count; n++ {
-			l.start(flight(n, arrivals.At(n)))
+			l.due(flight(n, arrivals.At(n)))
 		}
 	}()
 	<-paced
@@ -71,9 +73,22 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 	return stop
 }
 
+// due starts an operation, or has it wait for its client.
+func (l *openLoop) due(f *flight) {
+	l.s.pending.Add(1)
+	if l.sessions != nil {
+		f.session = &l.sessions[f.op.Client]
+		now := l.s.now()
+		if f.session.due(f, l.start) && f.handed {
+			l.s.meter.lagged(now - f.op.Scheduled)
+		}
+		return
+	}
+	l.start(f)
+}
+
 // start hands out all copies of an operation.
 func (l *openLoop) start(f *flight) {
-	l.s.pending.Add(1)
 	for leg, legs := 0, f.legs; leg < legs; leg++ {
 		l.hand(task{f: f, leg: leg})
 	}
@@ -101,9 +116,10 @@ func (l *openLoop) hand(t task) {
 }
 
 // lagged counts the send lag of the first copy of an operation that was handed
-// out in the course of the load: when it is about to be sent, or has to queue.
+// out in the course of the load: when it is about to be sent, or has to queue. Of
+// one that waits for its client it was counted when that began.
 func (l *openLoop) lagged(t task) {
-	if t.leg == 0 && t.f.handed && !t.queued {
+	if t.leg == 0 && t.f.handed && !t.queued && !t.f.waited {
 		l.s.meter.lagged(l.s.now() - t.f.op.Scheduled)
 	}
 }

@@ -145,6 +145,8 @@ type flight struct {
 	expires  time.Duration // run-clock instant at which it is too late to send it
 	deadline time.Duration // run-clock instant at which to give up; 0: the timeout after sending
 	handed   bool          // the meter counted it as dispatched
+	session  *session      // of the client that it belongs to, nil if to none
+	waited   bool          // for its client to be done with its last operation
 
 	mu       sync.Mutex
 	legs     int // copies not settled
@@ -218,6 +220,9 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 	if leg > 0 {
 		op = new(history.Op)
 	}
+	if f.session != nil {
+		client = f.op.Client
+	}
 	now := s.now()
 	switch {
 	case ctx.Err() != nil:
@@ -226,6 +231,9 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 	case now >= f.expires:
 		*op = f.op
 		op.Outcome, op.Error = history.Unsent, "no connection was free before its timeout"
+		if f.session != nil {
+			op.Error = "its client was not done with its last operation, or no connection free, before its timeout"
+		}
 	default:
 		s.run(ctx, f, leg, client, now, op)
 	}
@@ -242,6 +250,9 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 	}
 	s.meter.complete(op, f.handed)
 	s.record(op)
+	if f.session != nil {
+		f.session.ended()
+	}
 	s.pending.Done()
 }
 

@@ -64,6 +64,9 @@ func (v *Verdict) LongestOutage() (longest *time.Duration, dead int) {
 	return longest, dead
 }
 
+// Duration writes d with three digits and a unit.
+func Duration(d time.Duration) string { return duration(d) }
+
 // Rate writes operations per second.
 func Rate(perSecond float64) string { return rate(perSecond) }
 

@@ -15,9 +15,6 @@ import (
 	"statequake/reports/stats"
 )
 
-// Duration writes d as reports do, with three digits and a unit.
-func Duration(d time.Duration) string { return duration(d) }
-
 // duration writes d with three digits and a unit: 850 ns, 4.21 ms, 0.93 s,
 // 125 s.
 func duration(d time.Duration) string {

@@ -14,8 +14,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"statequake/chaos"
-	"statequake/fixtures/custom"
-	"statequake/loadgen"
 )
 
 // maxSize is the largest scenario accepted, in bytes.
@@ -105,6 +103,7 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	p.schedule(load, &s.Load, filepath.Dir(file))
 	p.own(system, &s, filepath.Dir(file))
 	p.retry(load, &s)
+	p.sessions(load, &s.Load)
 	s.Probe = p.probe(o, s.System.Nodes)
 	s.Record = p.record(o)
 	s.Faults = p.faults(o)
@@ -242,64 +241,6 @@ func (p *parser) retry(load object, s *Scenario) {
 	if once && s.Load.Retry.Duplicate > 0 {
 		retry.refuse("duplicate", hint, "the system may apply an operation twice that is sent twice")
 	}
-}
-
-func (p *parser) workload(load object) Workload {
-	load.need("workload", "workload: {name: shopping-cart}")
-	o := load.object("workload", "name", "keys", "skew", "mix", "retire")
-	if !load.has("workload") {
-		return Workload{}
-	}
-	o.need("name", oneOf(loadgen.WorkloadNames()))
-	w := Workload{
-		Name: o.choice("name", "", "workload", loadgen.WorkloadNames()),
-		Keys: int(o.integer("keys", 1000, 1, 1_000_000)),
-
-		Retire: int(o.integer("retire", loadgen.MaxRetire, loadgen.MinRetire, loadgen.MaxRetire)),
-	}
-	if w.Name == "ledger" && w.Keys == 1 {
-		o.refuse("keys", "", "1 is out of range (2 to 1000000): a transfer of ledger needs two accounts")
-	}
-	if n := o.values["skew"]; n != nil && n.Kind == yaml.ScalarNode {
-		o.choice("skew", "uniform", "skew", []string{"uniform", "{zipf: exponent}"})
-	} else if n != nil {
-		skew := o.object("skew", "zipf")
-		skew.need("zipf", "skew: {zipf: 0.99}, or skew: uniform")
-		w.Zipf = skew.number("zipf", "", 0, 0.01, 5, "0.99")
-	}
-	w.Mix = p.mix(o, w.Name)
-	return w
-}
-
-// mix reads the weights of a workload's operations; without any it is the
-// workload's own mix. workload is empty if it is not known.
-func (p *parser) mix(o object, workload string) map[string]int {
-	_, defaults := loadgen.Operations(workload)
-	if !o.has("mix") || workload == "" {
-		weights := map[string]int{}
-		for _, d := range defaults {
-			weights[d.Name] = d.Weight
-		}
-		return weights
-	}
-	var ops []string
-	for _, d := range defaults {
-		ops = append(ops, d.Name)
-	}
-	mix := o.object("mix")
-	weights, sum := map[string]int{}, 0
-	for _, op := range slices.Sorted(maps.Keys(mix.values)) {
-		if !slices.Contains(ops, op) {
-			mix.refuse(op, custom.DidYouMean(op, ops), "workload %s has no operation %q; %s", workload, shorten(op), oneOf(ops))
-			continue
-		}
-		weights[op] = int(mix.integer(op, 1, 0, 1_000_000))
-		sum += weights[op]
-	}
-	if sum == 0 && len(weights) == len(mix.values) {
-		o.refuse("mix", "", "the weights add up to 0, so there is nothing to send")
-	}
-	return weights
 }
 
 func (p *parser) driver(o object) string {

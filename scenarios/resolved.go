@@ -66,14 +66,11 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 		return nil, fmt.Errorf("write scenario %s: %w", s.Name, err)
 	}
 	file.Load = resolvedLoad{
-		Workload: resolvedWorkload{Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Skew: "uniform", Mix: s.Load.Workload.Mix, Retire: s.Load.Workload.Retire},
+		Workload: s.Load.Workload.resolved(),
 		Driver:   s.Load.Driver, Route: s.Load.Route,
 		Warmup: s.Load.Warmup.String(), Duration: s.Load.Duration.String(), Timeout: s.Load.Timeout.String(),
 		MaxConns: s.Load.MaxConns,
 		Retry:    map[string]any{"max": s.Load.Retry.Max, "duplicate": decimal(float64(s.Load.Retry.Duplicate)) + "%"},
-	}
-	if s.Load.Workload.Zipf > 0 {
-		file.Load.Workload.Skew = map[string]float64{"zipf": s.Load.Workload.Zipf}
 	}
 	file.Load.Arrivals = s.Load.Arrivals.resolved()
 	file.Probe = map[string]any{"every": s.Probe.Every.String(), "keys": s.Probe.Keys}
@@ -178,15 +175,6 @@ type resolvedLoad struct {
 	Timeout  string           `yaml:"timeout"`
 	MaxConns int              `yaml:"max_conns"`
 	Retry    map[string]any   `yaml:"retry,flow"`
-}
-
-type resolvedWorkload struct {
-	Name string         `yaml:"name"`
-	Keys int            `yaml:"keys"`
-	Skew any            `yaml:"skew,flow"`
-	Mix  map[string]int `yaml:"mix,flow"`
-
-	Retire int `yaml:"retire"`
 }
 
 type resolvedFault struct {

@@ -35,6 +35,7 @@ const (
 // for which the checkers let a timer be late, and a little more.
 var drainTimes = map[string]time.Duration{
 	"ledger":   4500 * time.Millisecond,
+	"shop":     4500 * time.Millisecond,
 	"approval": 4 * time.Second,
 }
 
@@ -171,10 +172,7 @@ func (r *run) run(ctx context.Context) error {
 	}()
 
 	var err error
-	if r.workload, err = loadgen.NewWorkload(loadgen.WorkloadConfig{
-		Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Zipf: s.Load.Workload.Zipf, Mix: s.Load.Workload.Mix, Seed: s.Seed,
-		Retire: s.Load.Workload.Retire,
-	}); err != nil {
+	if r.workload, err = loadgen.NewWorkload(s.Load.Workload.Config(s.Seed)); err != nil {
 		return err
 	}
 	r.early = r.newEarly()

@@ -58,8 +58,14 @@ type Load struct {
 type Workload struct {
 	Name string         // one of loadgen.WorkloadNames
 	Keys int            // number of live keys
-	Zipf float64        // exponent of the popularity of keys; 0 is uniform
-	Mix  map[string]int // operation -> weight
+	Mix  map[string]int // operation -> weight; nil if the clients are on journeys
+
+	Zipf            float64 // exponent of the popularity of keys; 0 is uniform
+	Latest          bool    // by their age, the newest first; else by their number
+	HotKeys, HotOps Percent // share of the keys that takes a share of the operations, instead of Zipf; 0: none
+
+	ValuesFrom, ValuesTo int // bytes of a value that is written, uniform, both included; 0: as short as it can be
+	Sessions             int // clients that the operations belong to, each of which sends one after the other; 0: none
 
 	Retire int // writes that a key takes at most before another takes its place
 }

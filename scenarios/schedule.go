@@ -38,7 +38,7 @@ func readSchedule(path string) ([]time.Duration, error) {
 	case info.IsDir():
 		instants, err = recorded(path)
 	default:
-		instants, err = listed(path)
+		instants, err = instantsIn(path)
 	}
 	if err != nil {
 		return nil, err
@@ -76,8 +76,8 @@ func recorded(dir string) ([]time.Duration, error) {
 	return instants, nil
 }
 
-// listed are the instants in a text file.
-func listed(path string) ([]time.Duration, error) {
+// instantsIn are the instants in a text file.
+func instantsIn(path string) ([]time.Duration, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the schedule: %w", err)

@@ -14,8 +14,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// suiteFile is what a suite's folder may hold beside its own scenarios: the
-// names of others.
+// suiteFile is what a suite's folder may hold beside its own scenarios: what they
+// claim together, and the names of others.
 const suiteFile = "suite.yaml"
 
 // Suite is a folder of scenarios that are run and reported together.
@@ -27,7 +27,8 @@ type Suite struct {
 
 // Member is a scenario of a suite. No other one has its name.
 type Member struct {
-	Source   string // the file, which may be a bundled one
+	Source   string   // the file, which may be a bundled one
+	Set      []string // what suite.yaml overrides in it, as in Options
 	Scenario *Scenario
 }
 
@@ -169,7 +170,7 @@ func (f *folder) open(opt Options) (*Suite, error) {
 			f.problems = append(f.problems, fmt.Errorf("%s: name: %s is the name of %s too\nhint: in %s, {scenario: ..., set: {name: another}}", l.file, scenario.Name, other, suiteFile))
 		}
 		sources[scenario.Name] = l.file
-		s.Members = append(s.Members, Member{l.file, scenario})
+		s.Members = append(s.Members, Member{l.file, l.set, scenario})
 	}
 	for _, text := range slices.Sorted(maps.Keys(f.refused)) {
 		files := f.refused[text]
@@ -247,16 +248,14 @@ func (f *folder) list(file string, data []byte) []entry {
 		refuse(*bad)
 		return nil
 	}
-	if root == nil {
-		refuse(problem{text: "is empty", hint: "scenarios: [kill-owner, ...]"})
+	if root == nil { // it says no more than what the suite claims
 		return nil
 	}
 	p := &parser{origin: map[*yaml.Node]string{}, places: map[string]place{"": {line: 1}}}
 	o := p.object("", root, []string{"scenarios"})
-	o.need("scenarios", "scenarios: [kill-owner, {scenario: mixed, set: {load.duration: 10s}}]")
 	var all []entry
 	if n := o.values["scenarios"]; n != nil && n.Kind != yaml.SequenceNode {
-		o.refuse("scenarios", "scenarios: [kill-owner, ...]", "expected a list, got %s", describe(n))
+		o.refuse("scenarios", "scenarios: [kill-owner, {scenario: mixed, set: {load.duration: 10s}}]", "expected a list, got %s", describe(n))
 	} else if n != nil {
 		for i, item := range n.Content {
 			field := fmt.Sprintf("scenarios[%d]", i)

@@ -168,14 +168,13 @@ func TestOpenSuiteProblems(t *testing.T) {
 
 func TestNoSuite(t *testing.T) {
 	for name, files := range map[string]map[string]string{
-		"holds no scenario":    {"notes.txt": ""},
-		"is a run directory":   {"scenario.yaml": small, "history.jsonl": ""},
-		"the runs of a suite":  {"plan.json": "{}", "a.yaml": small},
-		"expected a list":      {"suite.yaml": "scenarios: kill-owner\n"},
-		"scenarios: missing":   {"suite.yaml": "{}\n"},
-		"unknown field":        {"suite.yaml": "scenaris: [steady]\n"},
-		"set: expected a map":  {"suite.yaml": "scenarios: [{scenario: steady, set: [x]}]\n"},
-		"suite.yaml: is empty": {"suite.yaml": "# nothing\n"},
+		"holds no scenario":   {"notes.txt": ""},
+		"is a run directory":  {"scenario.yaml": small, "history.jsonl": ""},
+		"the runs of a suite": {"plan.json": "{}", "a.yaml": small},
+		"expected a list":     {"suite.yaml": "scenarios: kill-owner\n"},
+		"unknown field":       {"suite.yaml": "scenaris: [steady]\n"},
+		"set: expected a map": {"suite.yaml": "scenarios: [{scenario: steady, set: [x]}]\n"},
+		": holds no scenario": {"suite.yaml": "# Claim: nothing\n"},
 	} {
 		dir := write(t, files)
 		if !IsSuite(dir) {
