@@ -11,6 +11,7 @@ SCENARIO ?= scenarios/quickstart.yaml
 # Each campaign has a number of its own.
 faults:  N ?= 50
 survive: N ?= 20
+stalls:  N ?= 20
 catch faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
@@ -21,7 +22,7 @@ FUZZTIME ?= 30s
 BENCH    ?= .
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery differential sim bench throughput fuzz fmt vet lint imports vuln
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls differential sim bench bench-lag throughput fuzz fmt vet lint imports vuln
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,11 +75,17 @@ recovery: build ## outages as measured against a scripted server's own log, N ru
 differential: ## every fast checker against a search on HISTORIES random small histories (1000000)
 	STATEQUAKE_HISTORIES=$(HISTORIES) go test -count=1 -timeout 120m -v -run '^(TestRegister|TestCounter|TestSet|TestBank|TestWitnessAgainstPorcupine)$$' ./reports/check/differential ./reports/check
 
+stalls: build ## stops of the load generator and of nodes, N times (20) each: whom runs blame; CASES="generator node" for some
+	go run ./scripts/stalls -n $(N) $(ARGS) $(CASES)
+
 sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 	go run ./runtime/sim/cmd -seeds $(SEEDS)
 
 bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+bench-lag: ## how late operations are sent and arrive at 1,000/s and 5,000/s, N rounds (10), and the CPU it costs
+	go run ./scripts/lagbench -n $(N)
 
 throughput: build ## five runs each of durable-throughput and memory-throughput, in the same format
 	@runs=$$(mktemp -d); for ack in durable memory; do \

@@ -127,6 +127,17 @@ type Footer struct {
 	End       time.Duration    `json:"end_ns"`            // when recording ended
 	Stopped   string           `json:"stopped,omitempty"` // why the load ended early, if it did
 	Aborted   string           `json:"aborted,omitempty"` // which condition of the scenario's abort was met, if one was
+
+	Thresholds []Threshold `json:"thresholds,omitempty"` // of the load's script, in its own order
+}
+
+// Threshold is a limit that the script of a load sets on a metric of its own, as
+// the script's program found it.
+type Threshold struct {
+	Metric   string   `json:"metric"`             // such as statequake_op_duration{entity:cart}
+	Limit    string   `json:"limit"`              // such as p(99)<250
+	Measured *float64 `json:"measured,omitempty"` // in the unit of the metric; nil if it was not measured
+	Crossed  bool     `json:"crossed"`
 }
 
 // Counts counts operations by outcome.

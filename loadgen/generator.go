@@ -78,6 +78,8 @@ type Result struct {
 	// from what was recorded. A closed loop counts the operations handed out.
 	Scheduled map[history.Phase]int64
 	Stopped   string // why the load ended early, "" if it did not
+
+	Thresholds []history.Threshold // of a script
 }
 
 // Generator drives a workload. Use New.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker/go-units"
 
+	"statequake/history"
 	"statequake/reports/stats"
 )
 
@@ -101,6 +102,8 @@ type evaluation struct {
 	stats  *stats.Stats
 	faults []Fault
 	lost   int // lost acknowledged writes, -1 if unknown
+
+	findMax *stats.FindMax // nil without a search
 }
 
 // answeredWithin and its duration make a name: answered_within.1s.
@@ -126,6 +129,12 @@ var expectations = func() map[string]expectation {
 		}},
 		"rpo_max": {unit: durationUnit, measure: func(e *evaluation) float64 {
 			return e.worst(func(f *Fault) float64 { return orNaN(f.Recovery.RPO) })
+		}},
+		"knee_min": {unit: rateUnit, minimum: true, measure: func(e *evaluation) float64 {
+			if e.findMax == nil || e.findMax.Knee == nil {
+				return math.NaN()
+			}
+			return *e.findMax.Knee
 		}},
 		"throughput_min": {unit: rateUnit, minimum: true, measure: func(e *evaluation) float64 {
 			if e.stats.Throughput.All == nil {
@@ -269,6 +278,24 @@ func (e *evaluation) evaluate(expect map[string]string) ([]Expectation, error) {
 		out = append(out, x)
 	}
 	return out, nil
+}
+
+// thresholds are the limits that the load's script has set and its program has
+// judged, as expectations.
+func thresholds(footer *history.Footer) []Expectation {
+	if footer == nil {
+		return nil
+	}
+	var out []Expectation
+	for _, t := range footer.Thresholds {
+		x := Expectation{Name: "k6 " + t.Metric, Limit: t.Limit, Met: !t.Crossed}
+		if t.Measured != nil {
+			text := shortest(*t.Measured, 3)
+			x.Measured = &text
+		}
+		out = append(out, x)
+	}
+	return out
 }
 
 // answered returns the bounds whose shares are needed, ascending: the usual

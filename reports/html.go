@@ -68,6 +68,7 @@ type page struct {
 	Reasons  []string
 	Tiles    []tile
 
+	Search      *searchView // nil without a search for the highest rate
 	Timeline    *timeline
 	BucketWidth string
 	Latency     grid
@@ -77,6 +78,7 @@ type page struct {
 	Recovery     grid
 	Checks       grid
 	Expectations grid
+	Replay       string
 	Violations   []violationView
 	Found        string // how many violations there are, beside those listed
 	Resources    grid
@@ -142,11 +144,14 @@ func renderHTML(v *Verdict) ([]byte, error) {
 		Headline: clip(upperFirst(v.headline()), longText), Scenario: clip(v.Scenario, shortText), Claim: clip(v.Claim, longText),
 		Tiles: v.tiles(), Timeline: t, BucketWidth: duration(time.Duration(t.Width[0] * float64(time.Second))),
 		Latency: v.latencyGrid(), Throughput: v.answeredOK(),
-		Faults: v.faultGrid(), Recovery: v.recoveryGrid(), Checks: v.checkGrid(), Expectations: v.expectationGrid(),
+		Faults: v.faultGrid(), Recovery: v.recoveryGrid(), Checks: v.checkGrid(), Expectations: v.expectationGrid(), Replay: v.replay(scenarioFile),
 		Resources: v.resourceGrid(), Environment: v.environmentGrid(), Plan: clipLines(v.plan, planText),
 		Style: template.CSS(style), Script: template.JS(script),
 		Policy: fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; img-src data:; base-uri 'none'; form-action 'none'",
 			fingerprint(style), fingerprint(script)),
+	}
+	if v.FindMax != nil {
+		p.Search, t.Search = newSearchView(v.FindMax), newSearchLines(v.FindMax)
 	}
 	p.State, p.Symbol, p.Word = v.state()
 	for _, reason := range v.Reasons {
@@ -224,10 +229,16 @@ func (v *Verdict) loadWindow() stats.Window {
 
 func (v *Verdict) tiles() []tile {
 	var tiles []tile
+	if v.FindMax != nil {
+		tiles = append(tiles, kneeTile(v.FindMax))
+	}
 	for _, part := range []struct {
 		name    string
 		latency stats.Summary
 	}{{"steady", v.Latency.Steady}, {"during faults", v.Latency.DuringFaults}} {
+		if v.FindMax != nil && len(v.Faults) == 0 && part.name == "during faults" {
+			continue
+		}
 		p50, p99 := "–", "–"
 		if part.latency.N > 0 {
 			p50, p99 = duration(part.latency.P50), duration(part.latency.P99)

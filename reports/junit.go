@@ -81,7 +81,7 @@ func junit(v *Verdict) ([]byte, error) {
 	for _, p := range [][2]string{
 		{"verdict", string(v.Verdict)}, {"seed", fmt.Sprint(v.Seed)}, {"system", v.System.about()},
 		{"load", load[0]}, {"load generator", strings.TrimPrefix(load[1], "generator ")},
-		{"replay", "statequake run " + scenarioFile},
+		{"replay", v.replay(scenarioFile)},
 	} {
 		suite.Properties = append(suite.Properties, JUnitProperty{p[0], harmless(p[1])})
 	}

@@ -44,6 +44,15 @@ func markdown(v *Verdict) []byte {
 		line("- Made by: %s", escape(made))
 	}
 
+	if f := v.FindMax; f != nil {
+		line("\n## Highest rate\n\n%s.\n", escape(upperFirst(kneeText(f))))
+		table := newTable(&b, findMaxColumns...)
+		for i := range f.Levels {
+			table.row(levelCells(&f.Levels[i])...)
+		}
+		line("\n%s", escape(levelsText(f)))
+	}
+
 	line("\n## Latency\n\nOf operations answered ok, from the instant they were due to the last byte of the answer.\n")
 	table := newTable(&b, append([]string{""}, latencyColumns...)...)
 	for _, r := range v.latencies() {
@@ -119,7 +128,7 @@ func markdown(v *Verdict) []byte {
 	g := v.GeneratorResources
 	table.row("load generator", fmt.Sprintf("%.1f s", g.CPU), bytesOf(g.RSSMax), "", "")
 
-	line("\n## Replay\n\nIn this directory:\n\n    statequake run %s", scenarioFile)
+	line("\n## Replay\n\nIn this directory:\n\n    %s", v.replay(scenarioFile))
 	line("\nThe seed fixes operations and fault times, not interleavings. `statequake check .` judges this run again.")
 	return b.Bytes()
 }

@@ -14,6 +14,7 @@ import (
 
 	"statequake/history"
 	"statequake/reports/recovery"
+	"statequake/reports/stats"
 )
 
 // scenarioFile is the resolved scenario in a run directory.
@@ -44,10 +45,12 @@ type scenario struct {
 	} `yaml:"system"`
 
 	Load struct {
+		Driver   driver `yaml:"driver"`
 		Arrivals struct {
 			Closed struct {
 				Clients int `yaml:"clients"`
 			} `yaml:"closed"`
+			FindMax *findMax `yaml:"find_max"`
 		} `yaml:"arrivals"`
 		Warmup   time.Duration `yaml:"warmup"`
 		Duration time.Duration `yaml:"duration"`
@@ -62,6 +65,8 @@ type scenario struct {
 			} `yaml:"spec"`
 		} `yaml:"chaos"`
 	} `yaml:"faults"`
+
+	search *stats.Search // of load.arrivals.find_max; nil without it
 
 	Expect  map[string]string `yaml:"expect"`
 	Machine Machine           `yaml:"machine"`
@@ -96,6 +101,42 @@ func (u *urls) UnmarshalYAML(node *yaml.Node) error {
 	}
 	*u = urls(strings.Join(list, ", "))
 	return nil
+}
+
+// driver is what sent the load.
+type driver struct {
+	Name   string
+	Script string // of k6
+}
+
+// UnmarshalYAML reads a name, or a mapping whose field k6 names a script.
+func (d *driver) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.MappingNode {
+		return node.Decode(&d.Name)
+	}
+	var of struct {
+		K6 *string `yaml:"k6"`
+	}
+	if err := node.Decode(&of); err != nil {
+		return err
+	}
+	if of.K6 != nil {
+		d.Name, d.Script = "k6", *of.K6
+	}
+	return nil
+}
+
+// undriven says what the figures of a load lack because k6 had nobody to send it,
+// "" if they lack nothing. What a stop left unsent is no such thing.
+func (s *scenario) undriven(footer *history.Footer, unsent int64) string {
+	if s.Load.Driver.Name != "k6" || unsent == 0 || footer != nil && footer.Stopped+footer.Aborted != "" {
+		return ""
+	}
+	were := "operations were"
+	if unsent == 1 {
+		were = "operation was"
+	}
+	return fmt.Sprintf("k6 had too few virtual users: %s %s left unsent, and latencies lack what those would have waited. A larger maxVUs, or statequake.pacer with any number of users, has them.", count(unsent), were)
 }
 
 // witnessed reports whether the system under test keeps a witness for the audit
@@ -157,6 +198,11 @@ func readScenario(dir string) (*scenario, error) {
 	}
 	if s.Load.Duration <= 0 {
 		refuse("load.duration", "missing or not positive")
+	}
+	if f := s.Load.Arrivals.FindMax; f != nil {
+		if s.search, err = f.search(); err != nil {
+			refuse("load.arrivals.find_max", err.Error())
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Expect)) {
 		if err := CheckExpectation(name, s.Expect[name]); err != nil {

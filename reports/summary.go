@@ -36,6 +36,11 @@ func Summary(w io.Writer, v *Verdict, color bool, width int) error {
 	p.item("Load", load[0])
 	p.item("", load[1])
 
+	if v.FindMax != nil {
+		p.section()
+		p.findMax(v.FindMax)
+	}
+
 	p.section()
 	p.latencies(v)
 
@@ -88,7 +93,7 @@ func Summary(w io.Writer, v *Verdict, color bool, width int) error {
 
 	p.section()
 	// Not wrapped, so that it can be pasted.
-	p.w.WriteString("Replay    statequake run " + shellWord(harmless(filepath.Join(v.dir, scenarioFile))) + "\n")
+	p.w.WriteString("Replay    " + v.replay(filepath.Join(v.dir, scenarioFile)) + "\n")
 	return p.w.Flush()
 }
 

@@ -406,3 +406,11 @@ var latencyColumns = []string{"p50", "p90", "p99", "p99.9", "max", "n"}
 func (f *Fault) confirmed() bool {
 	return f.Injected != nil && f.Evidence.Verdict == history.Confirmed
 }
+
+// replay is the command that runs this again, file the scenario.
+func (v *Verdict) replay(file string) string {
+	if v.script != "" {
+		return "statequake-k6 run --out statequake=DIR " + shellWord(harmless(v.script))
+	}
+	return "statequake run " + shellWord(harmless(file))
+}

@@ -99,7 +99,7 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	s.Seed = o.integer("seed", 0, -1<<63, 1<<63-1)
 	var system, load object
 	s.System, system = p.system(o)
-	s.Load, load = p.load(o)
+	s.Load, load = p.load(o, filepath.Dir(file))
 	p.schedule(load, &s.Load, filepath.Dir(file))
 	p.own(system, &s, filepath.Dir(file))
 	p.retry(load, &s)
@@ -115,6 +115,7 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	p.disks(&s)
 	p.storeRoles(&s)
 	p.early(&s)
+	p.scripted(&s)
 	return &s
 }
 
@@ -198,8 +199,8 @@ func (p *parser) joined(system object, faults []Fault) string {
 	return network
 }
 
-// load reads the load, but for its retries.
-func (p *parser) load(root object) (Load, object) {
+// load reads the load, but for its retries. dir is the folder of the scenario file.
+func (p *parser) load(root object, dir string) (Load, object) {
 	root.need("load", "")
 	o := root.object("load", "workload", "driver", "route", "arrivals", "warmup", "duration", "timeout", "max_conns", "retry")
 	if !root.has("load") {
@@ -207,9 +208,11 @@ func (p *parser) load(root object) (Load, object) {
 	}
 	var l Load
 	l.Workload = p.workload(o)
-	l.Driver = p.driver(o)
+	l.Driver, l.Script = p.driver(o, dir)
 	l.Route = o.choice("route", "spread", "route", []string{"spread", "owner"})
-	l.Arrivals = p.arrivals(o)
+	if l.Driver != "k6" || o.has("arrivals") {
+		l.Arrivals = p.arrivals(o)
+	}
 	l.Warmup = o.duration("warmup", 2*time.Second, 0, 10*time.Minute)
 	if l.Arrivals.Replay == nil && l.Arrivals.FindMax == nil { // which have a length of their own
 		o.need("duration", "duration: 30s")
@@ -219,6 +222,9 @@ func (p *parser) load(root object) (Load, object) {
 	l.MaxConns = int(o.integer("max_conns", 1024, 1, 65536))
 	if l.Driver == "vegeta" && l.Arrivals.Clients > 0 {
 		o.refuse("driver", "driver: http", "vegeta sends at a rate and has no closed loop")
+	}
+	if l.Driver == "k6" && o.has("arrivals") && l.Arrivals.Constant == 0 {
+		o.refuse("arrivals", "arrivals: {constant: 500/s} is the rate of the script's statequake.pacer(), or leave it out", "the script decides when it sends, and takes a constant rate only")
 	}
 	return l, o
 }
@@ -243,12 +249,30 @@ func (p *parser) retry(load object, s *Scenario) {
 	}
 }
 
-func (p *parser) driver(o object) string {
-	if driver, _ := o.scalar("driver"); driver == "k6" {
-		o.refuse("driver", "", "k6 is not built into this version; have http, vegeta")
-		return "http"
+// driver reads what sends the load: a name, or k6 with its script.
+func (p *parser) driver(load object, dir string) (string, Script) {
+	const hint = "driver: {k6: script.js}"
+	if n := load.values["driver"]; n == nil || n.Kind != yaml.MappingNode {
+		if name, _ := load.scalar("driver"); name == "k6" {
+			load.refuse("driver", hint, "k6 needs a script")
+			return "k6", Script{}
+		}
+		return load.choice("driver", "http", "driver", []string{"http", "vegeta"}), Script{}
 	}
-	return o.choice("driver", "http", "driver", []string{"http", "vegeta"})
+	o := load.object("driver", "k6", "binary")
+	o.need("k6", hint)
+	path := func(field string) string {
+		text, _ := o.scalar(field)
+		if text == "" || filepath.IsAbs(text) {
+			return text
+		}
+		whole, err := filepath.Abs(filepath.Join(dir, text))
+		if err != nil {
+			o.refuse(field, "", "%v", err)
+		}
+		return whole
+	}
+	return "k6", Script{Path: path("k6"), Binary: path("binary")}
 }
 
 func (p *parser) probe(root object, nodes int) Probe {

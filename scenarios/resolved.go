@@ -72,7 +72,12 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 		MaxConns: s.Load.MaxConns,
 		Retry:    map[string]any{"max": s.Load.Retry.Max, "duplicate": decimal(float64(s.Load.Retry.Duplicate)) + "%"},
 	}
-	file.Load.Arrivals = s.Load.Arrivals.resolved()
+	if s.Load.Driver == "k6" {
+		file.Load.Driver = s.Load.Script.resolved()
+	}
+	if s.Load.Arrivals != (Arrivals{}) { // else a script decides
+		file.Load.Arrivals = s.Load.Arrivals.resolved()
+	}
 	file.Probe = map[string]any{"every": s.Probe.Every.String(), "keys": s.Probe.Keys}
 	file.Record = map[string]any{"compress": s.Record.Compress}
 	file.Abort = s.Abort.resolved()
@@ -167,9 +172,9 @@ func (s *System) resolved() (resolvedSystem, error) {
 
 type resolvedLoad struct {
 	Workload resolvedWorkload `yaml:"workload"`
-	Driver   string           `yaml:"driver"`
+	Driver   any              `yaml:"driver,flow"`
 	Route    string           `yaml:"route"`
-	Arrivals map[string]any   `yaml:"arrivals,flow"`
+	Arrivals map[string]any   `yaml:"arrivals,flow,omitempty"`
 	Warmup   string           `yaml:"warmup"`
 	Duration string           `yaml:"duration"`
 	Timeout  string           `yaml:"timeout"`

@@ -76,6 +76,10 @@ func Run(ctx context.Context, s *Scenario, opt RunOptions) error {
 	if s.Abort.Violation && opt.Judge == nil {
 		return errors.New("abort.violation: nobody is there to judge")
 	}
+	script, err := findScript(s, opt.Binary)
+	if err != nil {
+		return err
+	}
 	if err := room(opt.Dir, s.Abort.DiskFree); err != nil {
 		return err
 	}
@@ -111,7 +115,7 @@ func Run(ctx context.Context, s *Scenario, opt RunOptions) error {
 		return err
 	}
 	defer record.Abort() // does nothing after Close
-	r := &run{scenario: s, opt: opt, record: record, began: time.Now()}
+	r := &run{scenario: s, opt: opt, script: script, record: record, began: time.Now()}
 	return r.run(ctx)
 }
 
@@ -134,6 +138,7 @@ func makeRunDir(dir string) error {
 type run struct {
 	scenario *Scenario
 	opt      RunOptions
+	script   Script
 	record   *history.Writer
 	began    time.Time
 	held     bool // a cluster for faults by hand, without a load
@@ -142,7 +147,7 @@ type run struct {
 	processes *process.Injector // shared by all executors
 	system    system
 	workload  *loadgen.Workload
-	generator *loadgen.Generator
+	generator generator
 	prober    *loadgen.Prober
 	faults    *chaos.Nemesis
 	endpoints []loadgen.Endpoint
@@ -216,7 +221,7 @@ func (r *run) run(ctx context.Context) error {
 	r.drain(recording)
 	cancel(nil) // what is left is bounded, and stopping it would leave less to judge
 	guard.Wait()
-	r.audit(append(r.workload.Touched(), probed...))
+	r.audit(append(r.touched(), probed...))
 	r.enter("stopping", r.now(), stopLimit)
 	r.ownExits()
 	stop()
@@ -226,7 +231,9 @@ func (r *run) run(ctx context.Context) error {
 	if err := r.record.Err(); err != nil {
 		return fmt.Errorf("record the run: %w", err)
 	}
-	if err := r.record.Close(history.Footer{Scheduled: result.Scheduled, End: r.now(), Stopped: result.Stopped, Aborted: r.aborted}); err != nil {
+	if err := r.record.Close(history.Footer{
+		Scheduled: result.Scheduled, End: r.now(), Stopped: result.Stopped, Aborted: r.aborted, Thresholds: result.Thresholds,
+	}); err != nil {
 		return fmt.Errorf("record the run: %w", err)
 	}
 	return nil
@@ -250,25 +257,31 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		search = newClimb(&l, arrivals, start+l.Warmup)
 	}
 	var acks atomic.Int64
-	generator, err := loadgen.New(loadgen.Config{
-		Driver: l.Driver, Endpoints: r.endpoints, Codec: r.system.codec, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients, Think: l.Arrivals.Think,
-		Start: start, Warmup: l.Warmup, Duration: l.Duration, Timeout: l.Timeout,
-		Retry: loadgen.Retry{Max: l.Retry.Max, Duplicate: l.Retry.Duplicate.Share()}, Route: l.Route, MaxConns: l.MaxConns,
-		Seed: s.Seed, Tag: r.opt.Tag, Now: r.now,
-		Record: func(op *history.Op) {
-			if op.Outcome == history.OK {
-				acks.Add(1)
-			}
-			r.errors.record(op, r.now())
-			if r.early != nil {
-				r.early.record(op)
-			}
-			if search != nil {
-				search.record(op)
-			}
-			r.record.Op(op)
-		},
-	})
+	recordOp := func(op *history.Op) {
+		if op.Outcome == history.OK {
+			acks.Add(1)
+		}
+		r.errors.record(op, r.now())
+		if r.early != nil {
+			r.early.record(op)
+		}
+		if search != nil {
+			search.record(op)
+		}
+		r.record.Op(op)
+	}
+	var generator generator
+	if l.Driver == "k6" {
+		arrivals = nil // the script's, whatever its pacer may use
+		generator, start, err = r.startScript(ctx, recordOp)
+	} else {
+		generator, err = loadgen.New(loadgen.Config{
+			Driver: l.Driver, Endpoints: r.endpoints, Codec: r.system.codec, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients, Think: l.Arrivals.Think,
+			Start: start, Warmup: l.Warmup, Duration: l.Duration, Timeout: l.Timeout,
+			Retry: loadgen.Retry{Max: l.Retry.Max, Duplicate: l.Retry.Duplicate.Share()}, Route: l.Route, MaxConns: l.MaxConns,
+			Seed: s.Seed, Tag: r.opt.Tag, Now: r.now, Record: recordOp,
+		})
+	}
 	if err != nil {
 		return loadgen.Result{}, nil, err
 	}
@@ -441,7 +454,9 @@ func (r *run) sample(ctx context.Context) {
 		for _, s := range r.system.Sample() {
 			r.record.Sample(s)
 		}
-		r.record.Sample(r.self())
+		if r.driven() {
+			r.record.Sample(r.self())
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -453,7 +468,7 @@ func (r *run) sample(ctx context.Context) {
 
 // self is a sample of the generator, that is of this process.
 func (r *run) self() history.Sample {
-	s := selfSample(r.now())
+	s := loadgen.OwnSample(r.now())
 	r.mu.Lock()
 	g, p := r.generator, r.prober
 	r.mu.Unlock()
@@ -461,7 +476,9 @@ func (r *run) self() history.Sample {
 		st := g.Stats()
 		s.LagP50, s.LagP99, s.LagMax, s.Dispatched = st.LagP50, st.LagP99, st.LagMax, st.Dispatched
 		s.StallMax = max(st.StallMax, p.StallMax()) // outages are measured by probes, also after the load
-		s.OwnDelayP99, s.OwnDelayMax = g.TakeOwnDelay()
+		if g, ok := g.(*loadgen.Generator); ok {
+			s.OwnDelayP99, s.OwnDelayMax = g.TakeOwnDelay()
+		}
 	}
 	return s
 }

@@ -44,14 +44,21 @@ type System struct {
 // Load is the traffic.
 type Load struct {
 	Workload Workload
-	Driver   string        // "http" or "vegeta"
+	Driver   string        // "http", "vegeta" or "k6"
+	Script   Script        // driver k6 only
 	Route    string        // "spread" over all nodes, or "owner"
-	Arrivals Arrivals      //
+	Arrivals Arrivals      // none with the driver k6 if the scenario has none
 	Warmup   time.Duration // runs before the load and is not measured
 	Duration time.Duration // of the measured load, the warmup not included
 	Timeout  time.Duration // of one operation over all its attempts; longer than any pause
 	MaxConns int           // connections over all nodes
 	Retry    Retry
+}
+
+// Script is the k6 script that is the load.
+type Script struct {
+	Path   string // absolute
+	Binary string // statequake-k6, absolute; "" if it is to be looked for
 }
 
 // Workload says which operations are sent to which keys.

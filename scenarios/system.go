@@ -81,7 +81,7 @@ func (r *run) startReference(ctx context.Context) (system, error) {
 		Start: r.equipment.start, Net: r.equipment.net(),
 	}
 	if r.workload != nil {
-		config.Hottest = r.workload.Hottest
+		config.Hottest = r.hottest
 	}
 	var store *postgres.Server
 	if s.Store == "postgres" {

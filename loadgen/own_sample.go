@@ -1,4 +1,4 @@
-package scenarios
+package loadgen
 
 import (
 	"fmt"
@@ -10,8 +10,8 @@ import (
 	"statequake/history"
 )
 
-// selfSample reads the resources that this process has used so far.
-func selfSample(at time.Duration) history.Sample {
+// OwnSample reads the resources that this process has used so far.
+func OwnSample(at time.Duration) history.Sample {
 	s := history.Sample{At: at, Node: "generator", PID: os.Getpid()}
 	var usage unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &usage) == nil {
