@@ -120,7 +120,7 @@ type Run struct {
 	P99        *time.Duration `json:"p99_ns"`
 	Throughput *float64       `json:"throughput_per_s"`
 	Knee       *float64       `json:"knee_rate_per_s"`           // highest rate that kept the bound of load.arrivals.find_max
-	LimitedBy  string         `json:"knee_limited_by,omitempty"` // "bound" if the system was what limited it
+	LimitedBy  stats.Limit    `json:"knee_limited_by,omitempty"` // "bound" if the system was what limited it
 	OutageMax  *time.Duration `json:"outage_max_ns"`
 	KeysDead   int            `json:"keys_dead"`
 	LostAcks   *int           `json:"lost_acks"`
@@ -174,10 +174,10 @@ func (p *Plan) load(dir string, s *Planned, n int) (*Run, *reports.Verdict, erro
 	if exists(filepath.Join(dir, p.Log(s, n))) {
 		r.log = p.Log(s, n)
 	}
-	v, search, err := readVerdict(filepath.Join(dir, r.Dir))
+	v, err := reports.Read(filepath.Join(dir, r.Dir))
 	switch {
 	case err == nil:
-		r.judge(v, search)
+		r.judge(v)
 		return r, v, nil
 	case !missing(err):
 		r.Outcome, r.Says = Failed, err.Error()
@@ -191,34 +191,6 @@ func (p *Plan) load(dir string, s *Planned, n int) (*Run, *reports.Verdict, erro
 		r.Outcome, r.Says = Failed, "no verdict: "+p.lastWords(dir, s, n)
 	}
 	return r, nil, nil
-}
-
-// search is what a verdict.json says of a search for the highest rate.
-type search struct {
-	Knee      *float64 `json:"knee_rate_per_s"`
-	LimitedBy string   `json:"limited_by"`
-}
-
-// systemLimit is what a search is limited by whose knee is that of the system.
-const systemLimit = "bound"
-
-// readVerdict reads a verdict.json, and the search in it.
-func readVerdict(dir string) (*reports.Verdict, search, error) {
-	v, err := reports.Read(dir)
-	if err != nil {
-		return nil, search{}, err
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "verdict.json"))
-	if err != nil {
-		return nil, search{}, err
-	}
-	var has struct {
-		FindMax search `json:"find_max"`
-	}
-	if err := json.Unmarshal(data, &has); err != nil {
-		return nil, search{}, fmt.Errorf("%s: find_max: %w", dir, err)
-	}
-	return v, has.FindMax, nil
 }
 
 func exists(path string) bool {
@@ -239,10 +211,12 @@ func (p *Plan) lastWords(dir string, s *Planned, n int) string {
 }
 
 // judge fills in what the run's verdict says.
-func (r *Run) judge(v *reports.Verdict, found search) {
+func (r *Run) judge(v *reports.Verdict) {
 	r.judged, r.Reasons, r.Says = true, v.Reasons, v.Headline()
 	r.Requested, r.Achieved, r.Throughput = v.Load.RequestedRate, &v.Load.AchievedRate, v.Throughput.All
-	r.Knee, r.LimitedBy = found.Knee, found.LimitedBy
+	if v.FindMax != nil {
+		r.Knee, r.LimitedBy = v.FindMax.Knee, v.FindMax.LimitedBy
+	}
 	r.OutageMax, r.KeysDead = v.LongestOutage()
 	r.LostAcks, r.Generator, r.Load = v.LostAcks, v.Load.Generator, v.Load.Duration
 	if all := v.Latency.All; all.N > 0 {
@@ -288,7 +262,7 @@ func (s *Scenario) measure() {
 			addTime(&p50, r.P50)
 			addTime(&p99, r.P99)
 			add(&throughput, r.Throughput)
-			if r.LimitedBy == systemLimit {
+			if r.LimitedBy == stats.LimitBound {
 				add(&knee, r.Knee)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"statequake/reports/check"
+	"statequake/reports/stats"
 )
 
 // known is what a verdict.json of the tests says.
@@ -43,7 +44,7 @@ func (k known) json() string {
 		expectations = `{"name":"all.p99","limit":"1ms","measured":"2ms","met":false}`
 	}
 	if k.knee != "" {
-		search = fmt.Sprintf(`"find_max":{"knee_rate_per_s":%s,"limited_by":%q},`, k.knee, cmp.Or(k.limit, systemLimit))
+		search = fmt.Sprintf(`"find_max":{"knee_rate_per_s":%s,"limited_by":%q},`, k.knee, cmp.Or(k.limit, string(stats.LimitBound)))
 	}
 	if k.generator == "" {
 		k.generator = "valid"

@@ -153,7 +153,7 @@ func (s *Scenario) knee() figure {
 	if most == nil {
 		return figure{Median: none}
 	}
-	return figure{Median: "≥ " + reports.Rate(*most.Knee), N: "limited by: " + reports.Harmless(most.LimitedBy)}
+	return figure{Median: "≥ " + reports.Rate(*most.Knee), N: "limited by: " + reports.Harmless(string(most.LimitedBy))}
 }
 
 // columns are the figures of a scenario, in the order of cells.
