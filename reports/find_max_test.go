@@ -129,6 +129,9 @@ func TestFindMaxStopped(t *testing.T) {
 		}
 		f.footer.Stopped = "find_max: p99 was above 50ms at 120/s and at 144/s"
 		v := f.judge(t)
+		if stopped := v.Load.Stopped != ""; stopped != tt.notes { // somebody else did, not the search
+			t.Errorf("late from %v on: stopped for %q", tt.late, v.Load.Stopped)
+		}
 		if said := strings.Contains(strings.Join(v.Reasons, "\n"), "stopped early"); said != tt.notes {
 			t.Errorf("late from %v on: reasons %q, levels %+v", tt.late, v.Reasons, v.FindMax.Levels)
 		}

@@ -196,6 +196,9 @@ func TestJudgeStopped(t *testing.T) {
 	if v.Verdict != check.Pass || len(v.Reasons) != 1 || !strings.Contains(v.Reasons[0], "stopped early (interrupt)") {
 		t.Errorf("verdict is %s, reasons %q", v.Verdict, v.Reasons)
 	}
+	if v.Load.Stopped != "interrupt" {
+		t.Errorf("the load was stopped for %q, want interrupt", v.Load.Stopped)
+	}
 	if v.Load.Duration > 9*time.Second || v.Load.AchievedRate < 99 {
 		t.Errorf("%v of load at %v/s achieved, want 9 s at 100/s", v.Load.Duration, v.Load.AchievedRate)
 	}

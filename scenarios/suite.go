@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -13,8 +14,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// suiteFile is what a suite's folder may hold beside its own scenarios: the
-// names of others.
+// suiteFile is what a suite's folder may hold beside its own scenarios: what they
+// claim together, and the names of others.
 const suiteFile = "suite.yaml"
 
 // Suite is a folder of scenarios that are run and reported together.
@@ -26,7 +27,8 @@ type Suite struct {
 
 // Member is a scenario of a suite. No other one has its name.
 type Member struct {
-	Source   string // the file, which may be a bundled one
+	Source   string   // the file, which may be a bundled one
+	Set      []string // what suite.yaml overrides in it, as in Options
 	Scenario *Scenario
 }
 
@@ -110,13 +112,15 @@ type folder struct {
 	refused  map[string][]string // problem of a --set for all scenarios -> those that have it
 }
 
-// listed is one scenario of a suite before it is parsed.
-type listed struct {
+// entry is one scenario of a suite before it is parsed.
+type entry struct {
 	name string   // as written; empty for a file of the folder
 	file string   // that was read
 	data []byte   //
 	set  []string // of suite.yaml
 	at   []string // place of each of set
+
+	claim string // in place of its own, if not empty
 }
 
 func (f *folder) open(opt Options) (*Suite, error) {
@@ -129,7 +133,7 @@ func (f *folder) open(opt Options) (*Suite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("suite: %w", err)
 	}
-	var all []listed
+	var all []entry
 	if slices.Contains(names, suiteFile) {
 		file, data, err := f.read(suiteFile)
 		if err != nil {
@@ -146,7 +150,7 @@ func (f *folder) open(opt Options) (*Suite, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, listed{file: file, data: data})
+		all = append(all, entry{file: file, data: data})
 	}
 	if len(all) == 0 && len(f.problems) == 0 {
 		return nil, fmt.Errorf("%s: holds no scenario\nhint: a suite is a folder of scenarios, *.yaml; docs/suites.md", f.name)
@@ -159,13 +163,17 @@ func (f *folder) open(opt Options) (*Suite, error) {
 			f.refuse(l, opt.Set, err)
 			continue
 		}
+		if l.claim != "" {
+			scenario.Claim = strings.Join(strings.Fields(l.claim), " ")
+		}
 		if other, ok := sources[scenario.Name]; ok {
 			f.problems = append(f.problems, fmt.Errorf("%s: name: %s is the name of %s too\nhint: in %s, {scenario: ..., set: {name: another}}", l.file, scenario.Name, other, suiteFile))
 		}
 		sources[scenario.Name] = l.file
-		s.Members = append(s.Members, Member{l.file, scenario})
+		s.Members = append(s.Members, Member{l.file, l.set, scenario})
 	}
-	for text, files := range f.refused {
+	for _, text := range slices.Sorted(maps.Keys(f.refused)) {
+		files := f.refused[text]
 		if len(files) == len(all) {
 			f.problems = append(f.problems, errors.New(text))
 			continue
@@ -182,7 +190,7 @@ func (f *folder) open(opt Options) (*Suite, error) {
 
 // refuse notes what is wrong with a scenario. What suite.yaml sets is blamed on
 // it.
-func (f *folder) refuse(l listed, set []string, err error) {
+func (f *folder) refuse(l entry, set []string, err error) {
 	for _, err := range split(err) {
 		text := err.Error()
 		for i, arg := range l.set {
@@ -233,32 +241,31 @@ func (f *folder) read(name string) (file string, data []byte, err error) {
 }
 
 // list reads suite.yaml and the scenarios that it names.
-func (f *folder) list(file string, data []byte) []listed {
+func (f *folder) list(file string, data []byte) []entry {
 	refuse := func(p problem) { f.problems = append(f.problems, p.format(file)) }
 	root, bad := document(data)
 	if bad != nil {
 		refuse(*bad)
 		return nil
 	}
-	if root == nil {
-		refuse(problem{text: "is empty", hint: "scenarios: [kill-owner, ...]"})
+	if root == nil { // it says no more than what the suite claims
 		return nil
 	}
 	p := &parser{origin: map[*yaml.Node]string{}, places: map[string]place{"": {line: 1}}}
 	o := p.object("", root, []string{"scenarios"})
-	o.need("scenarios", "scenarios: [kill-owner, {scenario: mixed, set: {load.duration: 10s}}]")
-	var all []listed
+	var all []entry
 	if n := o.values["scenarios"]; n != nil && n.Kind != yaml.SequenceNode {
-		o.refuse("scenarios", "scenarios: [kill-owner, ...]", "expected a list, got %s", describe(n))
+		o.refuse("scenarios", "scenarios: [kill-owner, {scenario: mixed, set: {load.duration: 10s}}]", "expected a list, got %s", describe(n))
 	} else if n != nil {
 		for i, item := range n.Content {
 			field := fmt.Sprintf("scenarios[%d]", i)
 			p.remember(field, nil, item)
-			l := listed{name: item.Value}
+			l := entry{name: item.Value}
 			if item.Kind != yaml.ScalarNode {
-				o := p.object(field, item, []string{"scenario", "set"})
+				o := p.object(field, item, []string{"scenario", "claim", "set"})
 				o.need("scenario", "scenario: kill-owner")
 				l.name, _ = o.scalar("scenario")
+				l.claim, _ = o.scalar("claim")
 				l.set, l.at = p.sets(file, o)
 			}
 			if l.name == "" {
@@ -280,25 +287,31 @@ func (f *folder) list(file string, data []byte) []listed {
 }
 
 // sets reads the overrides of a scenario in suite.yaml as arguments of --set,
-// and where each was written.
+// and where each was written. One without a value removes the field.
 func (p *parser) sets(file string, item object) (set, at []string) {
 	n := item.values["set"]
 	if n == nil {
 		return nil, nil
 	}
-	o := item.object("set")
-	if o.broken {
+	if n.Kind != yaml.MappingNode {
+		item.refuse("set", "set: {load.duration: 10s}", "expected a mapping, got %s", describe(n))
 		return nil, nil
 	}
+	path := join2(item.path, "set")
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		text, err := inline(value)
-		if err != nil {
-			o.refuse(key.Value, "", "%v", err)
-			continue
+		field := join2(path, key.Value)
+		p.remember(field, key, value)
+		text := ""
+		if !isNull(value) {
+			var err error
+			if text, err = inline(value); err != nil {
+				p.refuse(field, "", "%v", err)
+				continue
+			}
 		}
 		set = append(set, key.Value+"="+text)
-		at = append(at, fmt.Sprintf("%s:%d: %s.%s", file, key.Line, o.path, key.Value))
+		at = append(at, fmt.Sprintf("%s:%d: %s", file, key.Line, field))
 	}
 	return set, at
 }

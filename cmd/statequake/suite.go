@@ -61,7 +61,7 @@ func runSuite(cmd *cobra.Command, source string, r *suiteRuns) error {
 		r.out = filepath.Join("runs", time.Now().UTC().Format("20060102-150405")+"-"+r.suite.Name)
 	}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if !slices.Contains([]string{"set", "seed", "out", "runs", "allow-skip"}, f.Name) {
+		if !slices.Contains([]string{"set", "seed", "out", "runs", "compress", "allow-skip"}, f.Name) {
 			r.options = append(r.options, "--"+f.Name+"="+f.Value.String())
 		}
 	})
@@ -329,12 +329,20 @@ func (r *suiteRuns) same(t turn) error {
 	if err != nil {
 		return err
 	}
+	want := *r.suite.Members[t.index].Scenario
+	want.Seed += int64(t.run - 1)
+	if kept, asked := is.Load.Arrivals.Replay, want.Load.Arrivals.Replay; kept != nil && asked != nil {
+		if !slices.Equal(kept.Instants, asked.Instants) {
+			return fmt.Errorf("%s replayed another schedule than there is in %s now\nhint: move it away to have it run again", r.dir(t), asked.File)
+		}
+		copied := *asked // a run keeps the schedule in its directory
+		copied.File = kept.File
+		want.Load.Arrivals.Replay = &copied
+	}
 	have, err := planText(is)
 	if err != nil {
 		return err
 	}
-	want := *r.suite.Members[t.index].Scenario
-	want.Seed += int64(t.run - 1)
 	text, err := planText(&want)
 	if err != nil {
 		return err

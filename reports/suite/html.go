@@ -37,7 +37,6 @@ type page struct {
 	Tiles                         []tile
 	About                         string
 	Columns                       []string
-	Span                          int // columns of the table of scenarios, the first included
 	Scenarios                     []scenarioView
 	Several                       bool // runs of each scenario
 	NotPlain                      []runView
@@ -111,7 +110,7 @@ func (s *Summary) html() ([]byte, error) {
 	style := reports.PageStyle() + "\n" + pageStyle
 	p := page{
 		Headline: reports.Clip(reports.UpperFirst(s.Says), longText), Suite: reports.Clip(s.Suite, shortText), Claim: reports.Clip(s.Claim, longText),
-		Tiles: s.tiles(), About: figuresAbout, Columns: s.columns(), Span: 1 + len(s.columns()), Several: s.planned > len(s.Scenarios),
+		Tiles: s.tiles(), About: figuresAbout, Columns: s.columns(), Several: s.planned > len(s.Scenarios),
 		Command: s.command(), Exit: s.Exit, Style: template.CSS(style),
 		Policy: fmt.Sprintf("default-src 'none'; style-src '%s'; img-src data:; base-uri 'none'; form-action 'none'", reports.PageFingerprint(style)),
 	}
@@ -241,9 +240,10 @@ func (sc *Scenario) viewRun(r *Run) runView {
 	for _, text := range []*string{&v.P50, &v.P99, &v.Rate, &v.Outage} {
 		*text = nonBreaking(*text)
 	}
-	for i, reason := range r.Reasons {
+	more := r.further()
+	for i, reason := range more {
 		if i == maxReasons {
-			v.Reasons = append(v.Reasons, fmt.Sprintf("%d more are in the report.", len(r.Reasons)-i))
+			v.Reasons = append(v.Reasons, fmt.Sprintf("%d more are in the report.", len(more)-i))
 			break
 		}
 		v.Reasons = append(v.Reasons, reports.Clip(reason, longText))

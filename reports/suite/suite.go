@@ -83,7 +83,7 @@ type Scenario struct {
 	P50        *Spread `json:"p50_ns"`
 	P99        *Spread `json:"p99_ns"`
 	Throughput *Spread `json:"throughput_per_s"`
-	Knee       *Spread `json:"knee_rate_per_s"` // of load.arrivals.find_max
+	Knee       *Spread `json:"knee_rate_per_s"` // of load.arrivals.find_max, where the system was the limit
 
 	// Over all runs with a verdict.
 	OutageMax *time.Duration `json:"outage_max_ns"` // the longest
@@ -119,7 +119,8 @@ type Run struct {
 	P50        *time.Duration `json:"p50_ns"` // of all operations of the load that were answered ok
 	P99        *time.Duration `json:"p99_ns"`
 	Throughput *float64       `json:"throughput_per_s"`
-	Knee       *float64       `json:"knee_rate_per_s"`
+	Knee       *float64       `json:"knee_rate_per_s"`           // highest rate that kept the bound of load.arrivals.find_max
+	LimitedBy  stats.Limit    `json:"knee_limited_by,omitempty"` // "bound" if the system was what limited it
 	OutageMax  *time.Duration `json:"outage_max_ns"`
 	KeysDead   int            `json:"keys_dead"`
 	LostAcks   *int           `json:"lost_acks"`
@@ -211,12 +212,11 @@ func (p *Plan) lastWords(dir string, s *Planned, n int) string {
 
 // judge fills in what the run's verdict says.
 func (r *Run) judge(v *reports.Verdict) {
-	var knee *float64
-	if v.FindMax != nil {
-		knee = v.FindMax.OfSystem()
-	}
 	r.judged, r.Reasons, r.Says = true, v.Reasons, v.Headline()
-	r.Requested, r.Achieved, r.Throughput, r.Knee = v.Load.RequestedRate, &v.Load.AchievedRate, v.Throughput.All, knee
+	r.Requested, r.Achieved, r.Throughput = v.Load.RequestedRate, &v.Load.AchievedRate, v.Throughput.All
+	if v.FindMax != nil {
+		r.Knee, r.LimitedBy = v.FindMax.Knee, v.FindMax.LimitedBy
+	}
 	r.OutageMax, r.KeysDead = v.LongestOutage()
 	r.LostAcks, r.Generator, r.Load = v.LostAcks, v.Load.Generator, v.Load.Duration
 	if all := v.Latency.All; all.N > 0 {
@@ -262,7 +262,9 @@ func (s *Scenario) measure() {
 			addTime(&p50, r.P50)
 			addTime(&p99, r.P99)
 			add(&throughput, r.Throughput)
-			add(&knee, r.Knee)
+			if r.LimitedBy == stats.LimitBound {
+				add(&knee, r.Knee)
+			}
 		}
 		if !r.judged {
 			continue

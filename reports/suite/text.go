@@ -20,11 +20,15 @@ func (s *Summary) Text(w io.Writer) error {
 	_, _, word := s.state()
 	fmt.Fprintf(&b, "%s  %s: %s.\n\n", word, reports.Harmless(s.Suite), reports.Harmless(s.Says))
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "scenario\tverdict\t"+strings.Join(s.columns(), "\t"))
+	columns := s.columns()
+	fmt.Fprintln(table, "scenario\tverdict\t"+strings.Join(columns, "\t"))
 	for i := range s.Scenarios {
 		sc := &s.Scenarios[i]
 		line := sc.Name + "\t" + sc.verdicts()
-		for _, c := range s.cells(sc) {
+		for i, c := range s.cells(sc) {
+			if !strings.HasPrefix(columns[i], "p") { // the width is for percentiles
+				c.Range = ""
+			}
 			line += "\t" + c.String()
 		}
 		fmt.Fprintln(table, line)
@@ -39,6 +43,12 @@ func (s *Summary) Text(w io.Writer) error {
 			break
 		}
 		fmt.Fprintf(&b, "%s: %s: %s\n", r.title(), r.Outcome, reports.Harmless(r.Says))
+		for i, reason := range r.further() {
+			if i == 3 {
+				break
+			}
+			fmt.Fprintf(&b, "  %s\n", reports.Clip(reason, shortText))
+		}
 	}
 	_, err := w.Write(b.Bytes())
 	return err

@@ -52,7 +52,7 @@ type figure struct {
 
 // String writes all of it on one line.
 func (f figure) String() string {
-	return strings.TrimSpace(strings.Join([]string{f.Median, f.Range, f.N}, " "))
+	return strings.Join(strings.Fields(f.Median+" "+f.Range+" "+f.N), " ")
 }
 
 // figure writes a spread over the runs of s; format writes one value.
@@ -138,6 +138,24 @@ func (s *Summary) hasKnees() bool {
 	})
 }
 
+// knee is the highest rate that was found. Where the system was never the limit
+// it may bear more than the highest rate that it was given.
+func (s *Scenario) knee() figure {
+	if s.Knee != nil {
+		return s.figure(s.Knee, reports.Rate)
+	}
+	var most *Run
+	for i := range s.Runs {
+		if r := &s.Runs[i]; r.usable() && r.Knee != nil && (most == nil || *r.Knee > *most.Knee) {
+			most = r
+		}
+	}
+	if most == nil {
+		return figure{Median: none}
+	}
+	return figure{Median: "≥ " + reports.Rate(*most.Knee), N: "limited by: " + reports.Harmless(string(most.LimitedBy))}
+}
+
 // columns are the figures of a scenario, in the order of cells.
 func (s *Summary) columns() []string {
 	names := []string{"requested → achieved", "p50", "p99", "answered ok", "outage", "lost acks", "generator"}
@@ -154,7 +172,7 @@ func (s *Summary) cells(sc *Scenario) []figure {
 		{Median: sc.outage()}, {Median: sc.lost()}, {Median: fitness(sc.Generator)},
 	}
 	if s.hasKnees() {
-		cells = append(cells, sc.figure(sc.Knee, reports.Rate))
+		cells = append(cells, sc.knee())
 	}
 	return cells
 }
@@ -194,4 +212,12 @@ func (s *Summary) state() (state, symbol, word string) {
 		return "missed", "!", "PASS, BUT MISSED"
 	}
 	return "unknown", "?", "UNKNOWN"
+}
+
+// further are the reasons that Says does not repeat.
+func (r *Run) further() []string {
+	said := strings.ToLower(r.Says)
+	return slices.DeleteFunc(slices.Clone(r.Reasons), func(reason string) bool {
+		return strings.Contains(said, strings.ToLower(strings.TrimSuffix(reason, ".")))
+	})
 }

@@ -10,6 +10,7 @@ package doctor
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
 
 	"statequake/fixtures/lease"
@@ -90,6 +91,37 @@ var checks = []check{
 // Examine tries everything, one thing after the other, and tells each what it
 // found. It takes some seconds. The error is about the throwaway folder.
 func Examine(ctx context.Context, each func(Capability)) error {
+	return inThrowaway(func(dir string) error {
+		for _, c := range checks {
+			each(c.examine(ctx, dir))
+		}
+		return ctx.Err()
+	})
+}
+
+// Lacks tries what is needed and returns, for what the machine does not have,
+// what was found instead, in words. The error is about the throwaway folder, or
+// that of ctx.
+func Lacks(ctx context.Context, needs []scenarios.Need) (map[scenarios.Need]string, error) {
+	lacks := map[scenarios.Need]string{}
+	if len(needs) == 0 {
+		return lacks, nil
+	}
+	return lacks, inThrowaway(func(dir string) error {
+		for _, c := range checks {
+			if c.need == "" || !slices.Contains(needs, c.need) {
+				continue
+			}
+			if r := c.try(ctx, dir); r.State == Missing {
+				lacks[c.need] = r.Found
+			}
+		}
+		return ctx.Err()
+	})
+}
+
+// inThrowaway calls f with a folder that is gone afterwards.
+func inThrowaway(f func(dir string) error) error {
 	dir, err := os.MkdirTemp("", folder+"*")
 	if err != nil {
 		return err
@@ -100,10 +132,7 @@ func Examine(ctx context.Context, each func(Capability)) error {
 		return err
 	}
 	defer alive.End()
-	for _, c := range checks {
-		each(c.examine(ctx, dir))
-	}
-	return ctx.Err()
+	return f(dir)
 }
 
 // CanRun tells whether a machine with these capabilities can run scenarios at

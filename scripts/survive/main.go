@@ -187,30 +187,29 @@ func (c survival) plan(names []string) ([]*tally, error) {
 	return plan, nil
 }
 
-// suites is where a suite is a folder of scenarios.
+// suites is where the suites are.
 const suites = "scenarios/suites"
 
 // suite returns what is run of a suite, the scenarios in its folder but not those
 // that its suite.yaml names; nothing if there is none of that name.
 func (c survival) suite(name string) (plan []*tally, err error) {
-	files, err := filepath.Glob(filepath.Join(c.suites, filepath.Base(name), "*.yaml"))
+	folder := filepath.Join(c.suites, filepath.Base(name))
+	if _, err := os.Stat(folder); err != nil {
+		return nil, nil
+	}
+	all, err := scenarios.OpenSuite(folder, scenarios.Options{})
 	if err != nil {
 		return nil, err
 	}
-	for _, file := range files {
-		if filepath.Base(file) == "suite.yaml" {
-			continue
-		}
-		s, err := scenarios.Open(file, scenarios.Options{})
-		if err != nil {
-			return nil, err
-		}
+	for _, m := range all.Members {
+		s := m.Scenario
 		if s.System.Bug != "" || len(s.Faults) == 0 {
-			return nil, fmt.Errorf("%s: has no fault to survive, or a bug", file)
+			return nil, fmt.Errorf("%s: has no fault to survive, or a bug", m.Source)
 		}
-		t := &tally{Info: scenarios.Info{Name: file, Scenario: s}, title: filepath.Base(name) + "-" + s.Name, verdicts: map[string]int{}, causes: map[string]int{}}
+		t := &tally{Info: scenarios.Info{Name: m.Source, Scenario: s}, title: all.Name + "-" + s.Name, verdicts: map[string]int{}, causes: map[string]int{}}
+		t.set = m.Set
 		if !c.whole {
-			t.set = shorten(s)
+			t.set = slices.Concat(t.set, shorten(s))
 		}
 		plan = append(plan, t)
 	}
