@@ -58,7 +58,7 @@ catch: build ## every planted bug N times (10), with the bug and without it
 faults: build ## every fault N times (50): evidence, delays, what is left; FAULTS=KIND/ACTION for one
 	go run ./scripts/faults -n $(N) -parallel $(PARALLEL) -only "$(FAULTS)" $(ARGS)
 
-survive: build ## every bundled fault N times (20) against ack durable, and losses of power against ack memory
+survive: build ## every bundled fault N times (20) against ack durable, and losses of power against ack memory; ARGS=domains: every workload
 	go run ./scripts/survive -n $(N) -parallel $(PARALLEL) $(ARGS)
 
 kills: build ## SIGKILL the harness N times (100) in a run full of faults: nothing may be left

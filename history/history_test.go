@@ -43,7 +43,7 @@ func fullFault() Fault {
 
 func fullSample() Sample {
 	return Sample{At: 13 * time.Second, Node: "generator", CPU: 1.25, RSS: 1 << 20, DiskBytes: 4096, PID: 17,
-		LagP50: 1, LagP99: 2, LagMax: 3, StallMax: 4, Dispatched: 5}
+		LagP50: 1, LagP99: 2, LagMax: 3, StallMax: 4, Dispatched: 5, OwnDelayP99: 6, OwnDelayMax: 7}
 }
 
 func fullFooter() Footer {

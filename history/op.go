@@ -107,11 +107,16 @@ type Sample struct {
 	RSS        int64         `json:"rss_bytes"`            //
 	DiskBytes  int64         `json:"disk_bytes,omitempty"` // written to storage since the process started
 	PID        int           `json:"pid,omitempty"`        // a change means that the process was started again
-	LagP50     time.Duration `json:"lag_p50_ns,omitempty"` // generator only: send lag over all ops dispatched so far
+	LagP50     time.Duration `json:"lag_p50_ns,omitempty"` // generator only: send lag so far
 	LagP99     time.Duration `json:"lag_p99_ns,omitempty"`
 	LagMax     time.Duration `json:"lag_max_ns,omitempty"`
-	StallMax   time.Duration `json:"stall_max_ns,omitempty"` // generator only: longest time it did not get to run so far
+	StallMax   time.Duration `json:"stall_max_ns,omitempty"` // generator only: longest time that load or prober did not get to run so far
 	Dispatched int64         `json:"dispatched,omitempty"`   // generator only: ops handed out so far
+
+	// Generator only, since the sample before: how much of an operation's latency
+	// may be the generator's own.
+	OwnDelayP99 time.Duration `json:"own_delay_p99_ns,omitempty"`
+	OwnDelayMax time.Duration `json:"own_delay_max_ns,omitempty"`
 }
 
 // Footer closes history.jsonl. A history without it is torn.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // Version is the version of the format that this package writes and reads.
@@ -54,6 +56,7 @@ type Writer struct {
 // stream is one append-only file of the Writer.
 type stream struct {
 	file *os.File
+	zip  *zstd.Encoder // writes to file; nil if its lines are written as they are
 
 	mu      sync.Mutex
 	room    *sync.Cond // pending was taken, or the stream closed
@@ -67,7 +70,13 @@ type stream struct {
 
 // Create opens history.jsonl, faults.jsonl and samples.jsonl in dir, which must
 // exist and hold none of them, nor a history.jsonl.zst. The Writer must be closed with Close or Abort.
-func Create(dir string) (*Writer, error) {
+func Create(dir string) (*Writer, error) { return newWriter(dir, false) }
+
+// CreateCompressed is Create with a history.jsonl.zst in place of history.jsonl.
+// What is killed loses no more for it: every flush ends a block of the one frame.
+func CreateCompressed(dir string) (*Writer, error) { return newWriter(dir, true) }
+
+func newWriter(dir string, compressed bool) (*Writer, error) {
 	w := &Writer{
 		counts: make(map[Phase]Counts),
 		kick:   make(chan struct{}, 1),
@@ -75,14 +84,18 @@ func Create(dir string) (*Writer, error) {
 		done:   make(chan struct{}),
 		failed: make(chan struct{}),
 	}
-	if packed := filepath.Join(dir, historyFile+compressedSuffix); exists(packed) {
-		return nil, fmt.Errorf("open %s: %w: a run is recorded there already\nhint: choose a new directory", packed, os.ErrExist)
+	name, other := historyFile, historyFile+compressedSuffix
+	if compressed {
+		name, other = other, name
+	}
+	if path := filepath.Join(dir, other); exists(path) {
+		return nil, fmt.Errorf("open %s: %w: a run is recorded there already\nhint: choose a new directory", path, os.ErrExist)
 	}
 	var opened []*stream
 	for _, f := range []struct {
 		name   string
 		stream **stream
-	}{{historyFile, &w.history}, {faultsFile, &w.faults}, {samplesFile, &w.samples}} {
+	}{{name, &w.history}, {faultsFile, &w.faults}, {samplesFile, &w.samples}} {
 		path := filepath.Join(dir, f.name)
 		file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o644)
 		if err != nil {
@@ -98,6 +111,9 @@ func Create(dir string) (*Writer, error) {
 		s.room = sync.NewCond(&s.mu)
 		opened = append(opened, s)
 		*f.stream = s
+	}
+	if compressed {
+		w.history.zip = newEncoder(w.history.file)
 	}
 	go w.flusher()
 	return w, nil
@@ -265,14 +281,34 @@ func (w *Writer) flush(s *stream) {
 	if s.broken || len(s.spare) == 0 {
 		return
 	}
-	if _, err := s.file.Write(s.spare); err != nil {
+	if err := s.write(s.spare); err != nil {
 		s.broken = true
 		w.fail(err)
 	}
 }
 
+// write hands whole lines to the operating system.
+func (s *stream) write(lines []byte) error {
+	if s.zip == nil {
+		_, err := s.file.Write(lines)
+		return err
+	}
+	if _, err := s.zip.Write(lines); err != nil {
+		return err
+	}
+	return s.zip.Flush()
+}
+
+// end writes what belongs behind the last line.
+func (s *stream) end() error {
+	if s.zip == nil || s.broken {
+		return nil
+	}
+	return s.zip.Close()
+}
+
 // Close ends the recording: it sets the footer's Version and Counts, writes it
-// as the last line of history.jsonl, and syncs all files to disk. It returns
+// as the last line of the history, and syncs all files to disk. It returns
 // the first error of the whole recording. A history that lacks an operation
 // because of an error gets no footer, so that it counts as torn.
 //
@@ -332,6 +368,9 @@ func (w *Writer) end() bool {
 func (w *Writer) closeFiles() {
 	for _, s := range w.streams() {
 		w.flush(s)
+		if err := s.end(); err != nil {
+			w.fail(err)
+		}
 		if err := s.file.Sync(); err != nil {
 			w.fail(err)
 		}

@@ -134,6 +134,9 @@ func (c *Client) Unsent(op history.Op) {
 // Stats returns the state of the client.
 func (c *Client) Stats() Stats { return c.sender.meter.stats() }
 
+// TakeOwnDelay is that of Generator, of this process's part of the way.
+func (c *Client) TakeOwnDelay() (p99, most time.Duration) { return c.sender.meter.own.take() }
+
 // Identity returns an error unless exactly so many operations of each phase were
 // recorded.
 func (c *Client) Identity(scheduled map[history.Phase]int64) error {
@@ -168,25 +171,25 @@ func Pace(ctx context.Context, now func() time.Duration, start, end time.Duratio
 	return p.n, p.stop
 }
 
+// actions are the actions of the sample services, and the entity type whose keys
+// they call: their own key, and that in the argument "to".
+var actions = map[string]string{"transfer": "account"}
+
 // Touches returns the entities that an operation is about: the one that it is
 // sent to or, of an action, those that the action calls.
 func Touches(op *history.Op) []EntityKey {
-	for _, s := range services {
-		for _, c := range s.commands {
-			if c.entity != op.Entity || c.name != op.Name {
-				continue
-			}
-			keys := []EntityKey{{s.entity, op.Key}}
-			var args struct {
-				To string `json:"to"`
-			}
-			if json.Unmarshal(op.Args, &args) == nil && args.To != "" {
-				keys = append(keys, EntityKey{s.entity, args.To})
-			}
-			return keys
-		}
+	entity, ok := actions[op.Entity]
+	if !ok {
+		return []EntityKey{{op.Entity, op.Key}}
 	}
-	return []EntityKey{{op.Entity, op.Key}}
+	keys := []EntityKey{{entity, op.Key}}
+	var args struct {
+		To string `json:"to"`
+	}
+	if json.Unmarshal(op.Args, &args) == nil && args.To != "" {
+		keys = append(keys, EntityKey{entity, args.To})
+	}
+	return keys
 }
 
 // OwnSample reads the resources that this process has used so far.
@@ -195,39 +198,47 @@ func OwnSample(at time.Duration) history.Sample {
 	var usage unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &usage) == nil {
 		s.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
-		s.RSS = usage.Maxrss << 10 // the peak, in KiB
+		s.RSS = usage.Maxrss << 10 // the peak, in KiB, should there be no /proc
+	}
+	var size, resident int64 // in pages
+	if text, err := os.ReadFile("/proc/self/statm"); err == nil {
+		if n, _ := fmt.Sscan(string(text), &size, &resident); n == 2 {
+			s.RSS = resident * int64(os.Getpagesize())
+		}
 	}
 	return s
 }
 
-// Own watches this process as a load generator whose operations somebody else
+// Process watches this process as a load generator whose operations somebody else
 // sends. Its methods may be called concurrently.
-type Own struct {
+type Process struct {
 	m    *meter
 	done chan struct{}
 	once sync.Once
 }
 
-// WatchOwn begins to watch for times in which this process does not get to run,
+// WatchProcess begins to watch for times in which this process does not get to run,
 // until End.
-func WatchOwn(now func() time.Duration) *Own {
-	o := &Own{m: newMeter(now), done: make(chan struct{})}
+func WatchProcess(now func() time.Duration) *Process {
+	o := &Process{m: newMeter(now), done: make(chan struct{})}
 	go o.m.watch(o.done)
 	return o
 }
 
 // Handed counts n more operations as handed out.
-func (o *Own) Handed(n int64) { o.m.dispatched(n) }
+func (o *Process) Handed(n int64) { o.m.dispatched(n) }
 
 // Lagged counts how late one operation was handed out.
-func (o *Own) Lagged(lag time.Duration) { o.m.lagged(lag) }
+func (o *Process) Lagged(lag time.Duration) { o.m.lagged(lag) }
 
-// Sample is what was seen so far, with the resources of this process.
-func (o *Own) Sample() history.Sample {
+// Sample is what was seen so far, with the resources of this process. One caller
+// alone should use it: the own delay counts from the call before.
+func (o *Process) Sample() history.Sample {
 	s, st := OwnSample(o.m.now()), o.m.stats()
 	s.LagP50, s.LagP99, s.LagMax, s.StallMax, s.Dispatched = st.LagP50, st.LagP99, st.LagMax, st.StallMax, st.Dispatched
+	s.OwnDelayP99, s.OwnDelayMax = o.m.own.take()
 	return s
 }
 
 // End ends the watch.
-func (o *Own) End() { o.once.Do(func() { close(o.done) }) }
+func (o *Process) End() { o.once.Do(func() { close(o.done) }) }

@@ -26,8 +26,8 @@ func newConns(endpoints []Endpoint, max, bodyLimit int) *conns {
 }
 
 // exchange makes one attempt over one connection.
-func (p *conns) exchange(endpoint int, deadline time.Time, r request) (status int, answer []byte, sent bool, err error) {
-	c, err := p.get(endpoint, deadline)
+func (p *conns) exchange(endpoint int, now, deadline time.Time, r request) (status int, answer []byte, sent bool, err error) {
+	c, err := p.get(endpoint, now, deadline)
 	if err != nil {
 		return 0, nil, false, fmt.Errorf("connect: %w", err)
 	}
@@ -38,9 +38,9 @@ func (p *conns) exchange(endpoint int, deadline time.Time, r request) (status in
 
 // get returns a connection to the endpoint with deadline set: an idle one that
 // is still alive, else a new one. After an error nothing was sent.
-func (p *conns) get(endpoint int, deadline time.Time) (*conn, error) {
+func (p *conns) get(endpoint int, now, deadline time.Time) (*conn, error) {
 	for c := p.pop(endpoint); c != nil; c = p.pop(endpoint) {
-		if c.ready(deadline) {
+		if c.ready(now, deadline) {
 			return c, nil
 		}
 		p.drop(c)
@@ -70,6 +70,7 @@ func (p *conns) put(endpoint int, c *conn) {
 		p.drop(c)
 		return
 	}
+	c.idle = time.Now()
 	p.mu.Lock()
 	p.idle[endpoint] = append(p.idle[endpoint], c)
 	p.mu.Unlock()

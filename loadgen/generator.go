@@ -16,7 +16,7 @@ const defaultMaxConns = 1024
 type Config struct {
 	Endpoints []Endpoint
 	Codec     Codec
-	Workload  *Workload // fresh, for this Generator alone
+	Workload  Source // fresh, for this Generator alone
 
 	// Driver is what schedules and carries the operations. "http" (also ""): this
 	// package's own pacer and connections. "vegeta": the workers of vegeta's
@@ -27,9 +27,10 @@ type Config struct {
 	Driver string
 
 	// Either Arrivals (open loop) or Clients (closed loop): so many clients each
-	// send their next operation as soon as the last one is complete.
+	// send their next operation when the last one is complete and they have thought.
 	Arrivals Arrivals
 	Clients  int
+	Think    Think // of clients
 
 	// Operations become due in [0, Warmup+Duration) after Start; those due before
 	// Warmup are in the phase warmup, the others in the phase load.
@@ -42,7 +43,7 @@ type Config struct {
 	MaxConns int    // open loop: connections in all, 0 means 1,024; with the driver vegeta operations at a time, and a duplicate takes one connection more; a closed loop needs one per client, two with duplicates
 	MaxBody  int    // bytes of an answer's body, 0 means 8 MiB; longer ones are info
 
-	Seed   int64                // decides with n which operations are duplicated
+	Seed   int64                // decides with n which operations are duplicated, and how long clients think
 	Tag    string               // of the run, first part of every op id
 	Now    func() time.Duration // run clock: monotonic, concurrent-safe
 	Record func(*history.Op)    // called once per operation when it is complete, concurrently; the callee must not keep the op. A slow one costs connections, it does not delay the pacer
@@ -57,6 +58,17 @@ type Config struct {
 type Retry struct {
 	Max       int     // retries after attempts that may have had an effect; twice as many after answers of status 5xx or 429 without effect
 	Duplicate float64 // share of the operations, 0 to 1, that are sent twice at the same time on purpose
+}
+
+// Source makes the operations of a load: a Workload, or Fixed.
+type Source interface {
+	// Next returns the next operation: N from 0 on, Entity, Key, Name, Args, and
+	// Version -1. One goroutine at a time calls it.
+	Next() history.Op
+	// Sessions is the number of clients that do one thing after the other, to
+	// which the operations belong; 0 if they belong to nobody.
+	Sessions() int
+	taken() bool // whether Next was called
 }
 
 // Result is what a driver did.
@@ -92,10 +104,12 @@ func New(c Config) (*Generator, error) {
 	switch {
 	case c.Workload == nil:
 		return nil, errors.New("load: workload must be set")
-	case c.Workload.next != 0:
+	case c.Workload.taken():
 		return nil, errors.New("load: workload: operations were taken from it already")
 	case (c.Arrivals == nil) == (c.Clients <= 0):
 		return nil, fmt.Errorf("load: want either arrivals or clients (have %d clients)", c.Clients)
+	case c.Think.Mean < 0 || c.Think.Mean > 0 && c.Clients == 0:
+		return nil, fmt.Errorf("load: think time %v must not be negative, and is for clients (have %d)", c.Think.Mean, c.Clients)
 	case c.Warmup < 0 || c.Duration <= 0:
 		return nil, fmt.Errorf("load: warmup %v must not be negative, duration %v must be positive", c.Warmup, c.Duration)
 	case c.Retry.Max < 0 || c.Retry.Max > maxRetries:
@@ -110,9 +124,16 @@ func New(c Config) (*Generator, error) {
 		return nil, errors.New("load: driver vegeta has no closed loop")
 	case c.MaxConns < 0:
 		return nil, fmt.Errorf("load: max conns: %d is negative", c.MaxConns)
+	case c.Workload.Sessions() > 0 && c.Clients > 0:
+		return nil, errors.New("load: sessions have a client for every operation, so a closed loop has none to send it")
+	case c.Workload.Sessions() > 0 && c.Driver == "vegeta":
+		return nil, errors.New("load: driver vegeta has no sessions")
 	}
 	if c.MaxConns == 0 {
 		c.MaxConns = defaultMaxConns
+	}
+	if need := ConnsOf(c.Workload.Sessions(), c.Retry.Duplicate); need > c.MaxConns {
+		return nil, fmt.Errorf("load: max conns: %d is less than the %d that sessions need", c.MaxConns, need)
 	}
 	if c.Clients > 0 {
 		c.MaxConns = 2 * c.Clients
@@ -163,7 +184,7 @@ func (g *Generator) Run(ctx context.Context) (Result, error) {
 		if g.attack != nil {
 			stop = g.attack.run(ctx)
 		} else {
-			loop := &openLoop{s: g.sender, max: g.c.MaxConns}
+			loop := &openLoop{s: g.sender, max: g.c.MaxConns, sessions: sessions(g.c.Workload.Sessions())}
 			stop = loop.run(ctx, g.c.Start, end, g.c.Arrivals, g.flight)
 		}
 		warmup := g.c.Arrivals.Count(min(stop, g.c.Warmup))
@@ -186,10 +207,9 @@ func (g *Generator) Run(ctx context.Context) (Result, error) {
 
 // identity checks that exactly the operations scheduled were recorded.
 func (s *sender) identity(scheduled map[history.Phase]int64) error {
-	s.meter.mu.Lock()
-	defer s.meter.mu.Unlock()
+	recorded := s.meter.recorded()
 	for phase, n := range scheduled {
-		if got := s.meter.recorded[phase]; got != n {
+		if got := recorded[phase]; got != n {
 			return fmt.Errorf("identity: %d operations of phase %s were scheduled, %d recorded", n, phase, got)
 		}
 	}
@@ -206,14 +226,21 @@ func (g *Generator) Stats() Stats {
 
 // flight makes the next operation, due at that instant after Start.
 func (g *Generator) flight(n int64, at time.Duration) *flight {
-	op := g.c.Workload.Next()
+	f := new(flight)
+	g.prepare(f, g.c.Workload.Next(), n, at)
+	return f
+}
+
+// prepare makes f the flight of operation n, due at that instant after Start.
+func (g *Generator) prepare(f *flight, op history.Op, n int64, at time.Duration) {
 	op.Phase = history.Load
 	if at < g.c.Warmup {
 		op.Phase = history.Warmup
 	}
 	op.ID = opID(g.c.Tag, op.Phase, n)
 	op.Scheduled = g.c.Start + at
-	f := &flight{op: op, legs: 1, expires: op.Scheduled + g.c.Timeout}
+	f.renew(op)
+	f.expires = op.Scheduled + g.c.Timeout
 	f.route = int(n % int64(len(g.c.Endpoints)))
 	if g.sender.owners != nil {
 		f.route = g.sender.owners.route(op.Entity, op.Key, f.route)
@@ -221,7 +248,6 @@ func (g *Generator) flight(n int64, at time.Duration) *flight {
 	if chance(g.c.Seed, n) < g.c.Retry.Duplicate {
 		f.legs = 2
 	}
-	return f
 }
 
 // closedLoop runs the clients and returns how many operations they were handed
@@ -231,42 +257,49 @@ func (g *Generator) closedLoop(ctx context.Context, end time.Duration) (schedule
 	done := make(chan struct{})
 	var watch sync.WaitGroup
 	watch.Go(func() { g.sender.meter.watch(done) })
-	scheduled = map[history.Phase]int64{history.Warmup: 0, history.Load: 0}
 	stop = end
 
 	var mu sync.Mutex // one sequence for all clients, so that op n does not depend on who sends it
-	var n int64
-	next := func() *flight {
+	var n, warmup int64
+	next := func(f *flight) bool {
 		mu.Lock()
-		defer mu.Unlock()
 		at := g.c.Now() - g.c.Start
 		if ctx.Err() != nil {
 			stop = min(stop, at)
-			return nil
+			mu.Unlock()
+			return false
 		}
 		if at >= end {
-			return nil
+			mu.Unlock()
+			return false
 		}
-		f := g.flight(n, at)
-		f.handed = true
+		op, number := g.c.Workload.Next(), n
 		n++
-		scheduled[f.op.Phase]++
+		if at < g.c.Warmup {
+			warmup = n
+		}
+		mu.Unlock()
+		g.prepare(f, op, number, at)
+		f.handed = true
 		g.sender.meter.dispatched(1)
 		g.sender.pending.Add(1)
-		return f
+		return true
 	}
 
 	var clients sync.WaitGroup
 	for client := range g.c.Clients {
 		clients.Go(func() {
 			rest(ctx, g.c.Start-g.c.Now())
-			for f := next(); f != nil; f = next() {
+			for f := new(flight); next(f); {
 				var second sync.WaitGroup
 				if f.legs == 2 {
 					second.Go(func() { g.sender.send(ctx, f, 1, client) })
 				}
 				g.sender.send(ctx, f, 0, client)
 				second.Wait()
+				if g.c.Think.Mean > 0 {
+					rest(ctx, min(g.c.Think.After(g.c.Seed, f.op.N), g.c.Start+end-g.c.Now()))
+				}
 			}
 		})
 	}
@@ -274,5 +307,5 @@ func (g *Generator) closedLoop(ctx context.Context, end time.Duration) (schedule
 	close(done)
 	watch.Wait()
 	g.sender.wire.close()
-	return scheduled, stop
+	return map[history.Phase]int64{history.Warmup: warmup, history.Load: n - warmup}, stop
 }

@@ -405,6 +405,26 @@ func TestStallIsSeen(t *testing.T) {
 	}
 }
 
+// A stall may be the last thing that happens.
+func TestStallAtTheEndIsSeen(t *testing.T) {
+	for range 20 { // done and the tick are both ready: either may come first
+		var calls atomic.Int64
+		var now atomic.Int64
+		m := newMeter(func() time.Duration { calls.Add(1); return time.Duration(now.Load()) })
+		done, ended := make(chan struct{}), make(chan struct{})
+		go func() { m.watch(done); close(ended) }()
+		for calls.Load() == 0 {
+			time.Sleep(10 * time.Microsecond)
+		}
+		now.Store(int64(500 * time.Millisecond))
+		close(done)
+		<-ended
+		if s := m.stats().StallMax; s < 480*time.Millisecond {
+			t.Fatalf("StallMax is %v after a stall of 500ms", s)
+		}
+	}
+}
+
 func TestClosedLoop(t *testing.T) {
 	node := startNode(t, "n1", func(c net.Conn, id string, nth int) bool {
 		time.Sleep(10 * time.Millisecond)

@@ -23,6 +23,10 @@ const (
 	// dialLimit leaves room for one lost SYN, which Linux repeats after 1 s and
 	// then after 2 s more, and the operation time to try another endpoint.
 	dialLimit = 2 * time.Second
+
+	// idleTrust is how long a connection may have been idle and is still taken to
+	// be alive.
+	idleTrust = time.Millisecond
 )
 
 // conn is one HTTP/1.1 keep-alive connection (RFC 9112). One goroutine at a time
@@ -32,9 +36,18 @@ type conn struct {
 	raw  syscall.RawConn
 	in   answerReader
 	out  []byte
-	done bool // must not carry another request
+	done bool      // must not carry another request
+	idle time.Time // since when, between two requests
 
-	peeked [1]byte
+	deadline time.Time // of the exchange
+	armed    time.Time // what the connection was told, never after deadline: telling it takes longer than asking the clock
+
+	rest   []byte // of out, not written yet
+	full   bool   // the kernel takes no more of it now
+	into   []byte // for what is read
+	n      int
+	err    error
+	step   func(fd uintptr) bool
 	silent bool
 	peek   func(fd uintptr) bool
 }
@@ -53,29 +66,123 @@ func dial(e Endpoint, deadline time.Time, bodyLimit int) (*conn, error) {
 		tcp.Close()
 		return nil, bare(err)
 	}
-	c := &conn{net: tcp, raw: raw, in: answerReader{src: tcp, buf: make([]byte, 4<<10), bodyLimit: bodyLimit}}
+	c := &conn{net: tcp, raw: raw}
+	c.in = answerReader{src: c, buf: make([]byte, 4<<10), bodyLimit: bodyLimit}
+	c.step = c.writeOrRead
 	c.peek = func(fd uintptr) bool {
-		_, err := unix.Read(int(fd), c.peeked[:])
+		var b [1]byte
+		_, err := unix.Read(int(fd), b[:])
 		c.silent = err == unix.EAGAIN
 		return true
 	}
-	if err := tcp.SetDeadline(deadline); err != nil {
+	c.deadline = deadline
+	if err := c.arm(); err != nil {
 		tcp.Close()
 		return nil, bare(err)
 	}
 	return c, nil
 }
 
+func (c *conn) arm() error {
+	c.armed = c.deadline
+	return c.net.SetReadDeadline(c.armed)
+}
+
 // ready prepares an idle connection for one more request with an answer by
-// deadline. It is false if the server has closed the connection meanwhile, or
-// said something unasked: nothing was sent then, and a request on a fresh
-// connection stays free of doubt.
-func (c *conn) ready(deadline time.Time) bool {
-	if c.net.SetDeadline(deadline) != nil {
+// deadline. It is false if the connection is of no use any more: nothing was
+// sent then, and a request on a fresh connection stays free of doubt.
+//
+// A connection that was used a moment ago is taken as it is, since looking at it
+// costs as much as a twentieth of the request. If the server closed it in that
+// moment, the request may be written and end as info although it had no effect,
+// like one that was sent a moment earlier.
+func (c *conn) ready(now, deadline time.Time) bool {
+	c.deadline = deadline
+	if deadline.Before(c.armed) && c.arm() != nil {
 		return false
 	}
+	return now.Sub(c.idle) < idleTrust || c.quiet()
+}
+
+// quiet is false if the server has closed the connection, or said something
+// unasked.
+func (c *conn) quiet() bool {
 	c.silent = false
-	return c.raw.Read(c.peek) == nil && c.silent
+	for {
+		err := c.raw.Read(c.peek)
+		if err != nil && c.rearmed(err) {
+			continue
+		}
+		return err == nil && c.silent
+	}
+}
+
+// rearmed deals with an error that only means that the deadline of an earlier
+// exchange is over.
+func (c *conn) rearmed(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) && c.armed.Before(c.deadline) && c.arm() == nil
+}
+
+// Read reads part of an answer, by the deadline. If the request is not written
+// yet, it writes that first.
+func (c *conn) Read(p []byte) (int, error) {
+	c.into = p
+	for {
+		c.n, c.err = 0, nil
+		err := c.raw.Read(c.step)
+		switch {
+		case err != nil:
+			if !c.rearmed(err) {
+				return 0, err
+			}
+		case c.full:
+			c.full = false
+			if err := c.net.SetWriteDeadline(c.deadline); err != nil {
+				return 0, err
+			}
+			n, err := c.net.Write(c.rest)
+			c.rest = c.rest[n:]
+			if err != nil {
+				return 0, err
+			}
+		default:
+			return c.n, c.err
+		}
+	}
+}
+
+// writeOrRead writes what is to be written, else reads; it is false if there is
+// nothing to read yet. The caller of Read has made the runtime forget that the
+// connection was readable, so an answer that comes at once wakes it up.
+func (c *conn) writeOrRead(fd uintptr) bool {
+	for {
+		if len(c.rest) > 0 {
+			n, err := unix.Write(int(fd), c.rest)
+			if err == unix.EINTR {
+				continue
+			}
+			c.rest = c.rest[max(n, 0):]
+			c.full = err == unix.EAGAIN || err == nil && len(c.rest) > 0
+			if !c.full && err != nil {
+				c.err = err
+			}
+			// An answer takes its time: to look for it at once is in vain.
+			return c.full || err != nil
+		}
+		n, err := unix.Read(int(fd), c.into)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return false
+		case err != nil:
+			c.err = err
+		case n == 0:
+			c.err = io.EOF
+		}
+		c.n = max(n, 0)
+		return true
+	}
 }
 
 // exchange sends one request and reads its answer. The body returned belongs to
@@ -109,12 +216,12 @@ func (c *conn) exchange(host string, r request) (status int, answer []byte, sent
 	}
 	b = append(b, "\r\n\r\n"...)
 	b = append(b, r.body...)
-	c.out = b
-	if n, err := c.net.Write(b); err != nil {
-		return 0, nil, n > 0, fmt.Errorf("send: %w", bare(err))
-	}
+	c.out, c.rest = b, b
 	status, answer, keep, err := c.in.read(r.method)
 	if err != nil {
+		if len(c.rest) > 0 {
+			return 0, nil, len(c.rest) < len(c.out), fmt.Errorf("send: %w", bare(err))
+		}
 		return 0, nil, true, fmt.Errorf("answer: %w", bare(err))
 	}
 	c.done = !keep

@@ -170,15 +170,15 @@ func TestRequestOnTheWire(t *testing.T) {
 	}
 }
 
-// A connection that the server closed while it was idle is found out before
-// anything is sent on it.
+// A connection that the server closed while it was idle, and not only for a
+// moment, is found out before anything is sent on it.
 func TestIdleConnectionClosedByServer(t *testing.T) {
 	node := startNode(t, "n1", okAnswer)
 	pool := newConns(endpoints(node), 1, 0)
 	defer pool.close()
 	deadline := func() time.Time { return time.Now().Add(5 * time.Second) }
 	use := func() *conn {
-		c, err := pool.get(0, deadline())
+		c, err := pool.get(0, time.Now(), deadline())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,17 +194,123 @@ func TestIdleConnectionClosedByServer(t *testing.T) {
 	}
 	addr := node.addr
 	node.down()
-	for limit := deadline(); first.ready(deadline()); {
+	for limit := deadline(); first.quiet(); {
 		if time.Now().After(limit) {
 			t.Fatal("the end of the connection did not arrive within 5 s")
 		}
 	}
 	node.up(t, addr)
+	first.idle = time.Now().Add(-idleTrust)
 	if third := use(); third == first {
 		t.Error("a dead connection was used again")
 	}
 	if pool.open != 1 {
 		t.Errorf("%d connections counted as open, want 1", pool.open)
+	}
+}
+
+// A connection that the server closed a moment ago is not looked at: the request
+// may have been seen, whatever the truth is, unless the kernel knew better.
+func TestConnectionClosedAMomentAgo(t *testing.T) {
+	node := startNode(t, "n1", okAnswer)
+	pool := newConns(endpoints(node), 1, 0)
+	defer pool.close()
+	r := request{method: "POST", path: "/x", id: "a-l1"}
+	deadline := time.Now().Add(5 * time.Second)
+	if _, _, _, err := pool.exchange(0, time.Now(), deadline, r); err != nil {
+		t.Fatal(err)
+	}
+	node.down()
+	c := pool.idle[0][0]
+	for c.quiet() {
+		if time.Now().After(deadline) {
+			t.Fatal("the end of the connection did not arrive within 5 s")
+		}
+	}
+	c.idle = time.Now()
+	status, _, sent, err := pool.exchange(0, c.idle, deadline, r)
+	if err == nil {
+		t.Errorf("status %d over a dead connection", status)
+	}
+	if node.requests("a-l1") != 1 {
+		t.Errorf("the system saw %d requests, sent %v", node.requests("a-l1"), sent)
+	}
+	if !strings.HasPrefix(fmt.Sprint(err), map[bool]string{true: "answer: ", false: "send: "}[sent]) {
+		t.Errorf("sent %v, %v", sent, err)
+	}
+	if pool.open != 0 {
+		t.Errorf("%d connections open, want none", pool.open)
+	}
+}
+
+// The connection is told a deadline now and then only; every exchange keeps its
+// own.
+func TestDeadlines(t *testing.T) {
+	answers := make(chan struct{}, 3)
+	defer close(answers)
+	answers <- struct{}{}
+	node := startNode(t, "n1", func(c net.Conn, id string, nth int) bool {
+		<-answers
+		return okAnswer(c, id, nth)
+	})
+	pool := newConns(endpoints(node), 1, 0)
+	defer pool.close()
+	ask := func(within time.Duration) error {
+		now := time.Now()
+		_, _, _, err := pool.exchange(0, now, now.Add(within), request{method: "POST", path: "/x", id: "a-l1"})
+		return err
+	}
+	if err := ask(300 * time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	c := pool.idle[0][0]
+	told := c.armed
+	go func() {
+		time.Sleep(400 * time.Millisecond) // until after what the connection was told
+		answers <- struct{}{}
+	}()
+	if err := ask(10 * time.Second); err != nil {
+		t.Errorf("the deadline of an earlier exchange ended this one: %v", err)
+	}
+	if !c.armed.After(told) {
+		t.Error("the connection was answered after its deadline and told no other one")
+	}
+	c.deadline = time.Now().Add(-time.Second) // an exchange long ago
+	if err := c.arm(); err != nil {
+		t.Fatal(err)
+	}
+	answers <- struct{}{}
+	if err := ask(10 * time.Second); err != nil {
+		t.Errorf("the deadline that was over before the request ended it: %v", err)
+	}
+	c.deadline = time.Now().Add(time.Hour)
+	if err := c.arm(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := ask(200 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "timed out") || time.Since(began) > 5*time.Second {
+		t.Errorf("an earlier deadline than what the connection was told: %v after %v", err, time.Since(began))
+	}
+}
+
+// A request that the socket does not take at once arrives whole.
+func TestLongRequest(t *testing.T) {
+	node := startNode(t, "n1", okAnswer)
+	pool := newConns(endpoints(node), 1, 0)
+	defer pool.close()
+	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	for i := range 2 {
+		id := fmt.Sprintf("a-l%d", i)
+		now := time.Now()
+		status, _, sent, err := pool.exchange(0, now, now.Add(20*time.Second), request{method: "POST", path: "/x", id: id, body: body})
+		if err != nil || status != 200 || !sent {
+			t.Fatalf("status %d, sent %v, %v", status, sent, err)
+		}
+		node.mu.Lock()
+		if got := node.bodies[id]; got != "POST /x "+string(body) {
+			t.Errorf("%d bytes of %d arrived", len(got), len(body))
+		}
+		node.mu.Unlock()
 	}
 }
 
@@ -217,7 +323,7 @@ func TestPoolEvicts(t *testing.T) {
 		for endpoint := range 2 {
 			var held []*conn
 			for range 2 {
-				c, err := pool.get(endpoint, deadline)
+				c, err := pool.get(endpoint, time.Now(), deadline)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -280,7 +386,7 @@ func BenchmarkExchange(b *testing.B) {
 	r := request{method: "POST", path: "/v1/entities/cart/cart-1.1/add", id: "7f3a-l1", body: []byte(benchBody)}
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := pool.get(0, time.Now().Add(5*time.Second))
+		c, err := pool.get(0, time.Now(), time.Now().Add(5*time.Second))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package loadgen
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -25,11 +26,12 @@ type Stats struct {
 	P50, P99     time.Duration
 
 	// Send lag is the delay of the generator itself: from the instant an
-	// operation was due to the instant it was handed to a connection or to the
-	// queue for one. With the driver vegeta, which has no queue, to the instant
-	// its worker took it; waits while all workers are busy are the system's doing
-	// and left out: it counts from the instant one of them was free again, if that
-	// is later than the due time. Closed loops have none.
+	// operation was due to the instant at which its worker, awake, was about to
+	// send it. The wait for a free connection is the system's doing and left out:
+	// the lag of an operation that finds none ends when it joins the queue. The
+	// driver vegeta has no queue: there the lag counts from the instant one of
+	// the workers was free again, if that is later than the due time. Closed loops
+	// have none.
 	LagP50, LagP99, LagMax time.Duration
 	// StallMax is the longest time that a goroutine with nothing to do but to
 	// wake every 10 ms was late.
@@ -38,23 +40,39 @@ type Stats struct {
 
 // meter counts. Safe for concurrent use.
 type meter struct {
-	now func() time.Duration
+	now    func() time.Duration
+	handed atomic.Int64
+	shards [meterShards]meterShard
 
-	mu       sync.Mutex
-	handed   int64
-	flying   int64
-	outcomes map[history.Outcome]int64
-	recorded map[history.Phase]int64
-	second   int64                   // the window is this second of the run clock
-	window   *hdrhistogram.Histogram // latencies of ok operations
-	rate     float64                 // of the second before
-	p50, p99 time.Duration
-	stall    time.Duration
+	mu    sync.Mutex
+	stall time.Duration
 
-	// Apart from mu: the pacer waits for this one.
+	// Apart from mu: whoever waits for this one makes an operation late.
 	lagMu  sync.Mutex
 	lag    *hdrhistogram.Histogram
 	lagMax time.Duration
+
+	own *ownDelay
+}
+
+const meterShards = 8
+
+// meterShard counts for some of the clients, so that clients at work on other
+// CPUs do not wait for each other.
+type meterShard struct {
+	mu       sync.Mutex
+	flown    int64 // of those handed out, the complete ones
+	outcomes history.Counts
+	recorded map[history.Phase]*int64
+	last     [2]window // an operation that was answered in a second is counted in the next one at times
+	_        [64]byte  // the next one is on another cache line
+}
+
+// window holds the latencies of the operations answered ok in one second of the
+// run clock.
+type window struct {
+	second  int64
+	latency *hdrhistogram.Histogram // nil: none in any second
 }
 
 func newHistogram() *hdrhistogram.Histogram {
@@ -62,10 +80,7 @@ func newHistogram() *hdrhistogram.Histogram {
 }
 
 func newMeter(now func() time.Duration) *meter {
-	return &meter{
-		now: now, outcomes: map[history.Outcome]int64{}, recorded: map[history.Phase]int64{},
-		window: newHistogram(), lag: newHistogram(),
-	}
+	return &meter{now: now, lag: newHistogram(), own: newOwnDelay()}
 }
 
 // observe records a duration; those beyond an hour count as an hour.
@@ -78,45 +93,58 @@ func (m *meter) lagged(d time.Duration) {
 	observe(m.lag, d)
 	m.lagMax = max(m.lagMax, d)
 	m.lagMu.Unlock()
+	m.own.lagged(d)
 }
 
 // dispatched counts n more operations as handed out.
-func (m *meter) dispatched(n int64) {
-	m.mu.Lock()
-	m.handed += n
-	m.flying += n
-	m.mu.Unlock()
-}
+func (m *meter) dispatched(n int64) { m.handed.Add(n) }
 
 // complete counts an operation that is about to be recorded.
 func (m *meter) complete(op *history.Op, dispatched bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.recorded[op.Phase]++
-	m.outcomes[op.Outcome]++
-	if dispatched {
-		m.flying--
+	s := &m.shards[op.Client%meterShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.recorded[op.Phase]
+	if n == nil {
+		if s.recorded == nil {
+			s.recorded = map[history.Phase]*int64{}
+		}
+		n = new(int64)
+		s.recorded[op.Phase] = n
 	}
-	m.roll()
+	*n++
+	s.outcomes.Add(op.Outcome)
+	if dispatched {
+		s.flown++
+	}
 	if op.Outcome == history.OK {
-		observe(m.window, op.Latency())
+		second := int64(op.Returned / time.Second)
+		w := &s.last[second%2]
+		switch {
+		case w.latency == nil:
+			w.latency, w.second = newHistogram(), second
+		case w.second < second:
+			w.latency.Reset()
+			w.second = second
+		case w.second > second: // two seconds late: nobody asks for it any more
+			return
+		}
+		observe(w.latency, op.Latency())
 	}
 }
 
-// roll closes the window if its second is over.
-func (m *meter) roll() {
-	second := int64(m.now() / time.Second)
-	if second == m.second {
-		return
+// recorded is the number of operations counted as complete, by phase.
+func (m *meter) recorded() map[history.Phase]int64 {
+	sum := map[history.Phase]int64{}
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		for phase, n := range s.recorded {
+			sum[phase] += *n
+		}
+		s.mu.Unlock()
 	}
-	m.rate, m.p50, m.p99 = 0, 0, 0
-	if second == m.second+1 {
-		m.rate = float64(m.window.TotalCount())
-		m.p50 = time.Duration(m.window.ValueAtQuantile(50))
-		m.p99 = time.Duration(m.window.ValueAtQuantile(99))
-	}
-	m.second = second
-	m.window.Reset()
+	return sum
 }
 
 // watch measures stalls until done is closed.
@@ -124,29 +152,49 @@ func (m *meter) watch(done <-chan struct{}) {
 	const period = 10 * time.Millisecond
 	tick := time.NewTicker(period)
 	defer tick.Stop()
-	for last := m.now(); ; {
+	for last, over := m.now(), false; !over; {
 		select {
 		case <-done:
-			return
+			over = true // a stall that ends at the end counts, too
 		case <-tick.C:
 		}
 		now := m.now()
 		m.mu.Lock()
 		m.stall = max(m.stall, now-last-period)
 		m.mu.Unlock()
+		m.own.woke(now - last - period)
 		last = now
 	}
 }
 
 func (m *meter) stats() Stats {
-	m.mu.Lock()
-	m.roll()
-	s := Stats{
-		Dispatched: m.handed, InFlight: m.flying,
-		OK: m.outcomes[history.OK], Fail: m.outcomes[history.Fail],
-		Info: m.outcomes[history.Info], Unsent: m.outcomes[history.Unsent],
-		AchievedRate: m.rate, P50: m.p50, P99: m.p99, StallMax: m.stall,
+	var s Stats
+	before := int64(m.now()/time.Second) - 1
+	latency := newHistogram()
+	for i := range m.shards {
+		shard := &m.shards[i]
+		shard.mu.Lock()
+		s.OK += shard.outcomes.OK
+		s.Fail += shard.outcomes.Fail
+		s.Info += shard.outcomes.Info
+		s.Unsent += shard.outcomes.Unsent
+		s.InFlight -= shard.flown
+		for _, w := range shard.last {
+			if w.latency != nil && w.second == before {
+				latency.Merge(w.latency)
+			}
+		}
+		shard.mu.Unlock()
 	}
+	s.Dispatched = m.handed.Load() // after what is complete, so that no fewer can be in flight
+	s.InFlight += s.Dispatched
+	if n := latency.TotalCount(); n > 0 {
+		s.AchievedRate = float64(n)
+		s.P50 = time.Duration(latency.ValueAtQuantile(50))
+		s.P99 = time.Duration(latency.ValueAtQuantile(99))
+	}
+	m.mu.Lock()
+	s.StallMax = m.stall
 	m.mu.Unlock()
 	m.lagMu.Lock()
 	defer m.lagMu.Unlock()

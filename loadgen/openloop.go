@@ -19,12 +19,15 @@ type openLoop struct {
 	workers int
 	queue   []task // in order of due time, and so of expiry
 	closed  bool
+
+	sessions []session // clients that wait for their own answers; nil: nobody does
 }
 
 // task is one copy of an operation.
 type task struct {
-	f   *flight
-	leg int
+	f      *flight
+	leg    int
+	queued bool // it found no worker free
 }
 
 // worker is a goroutine that sends one operation at a time, over one connection
@@ -52,14 +55,13 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 		var n int64
 		n, stop = pace(ctx, l.s.now, start, end, arrivals, func(n int64, at time.Duration) {
 			f := flight(n, at)
-			l.s.meter.lagged(l.s.now() - start - at)
 			l.s.meter.dispatched(1)
 			f.handed = true
-			l.start(f)
+			l.due(f)
 		})
 		// Due before the stop, but the pacer was late.
 		for count := arrivals.Count(stop); n < count; n++ {
-			l.start(flight(n, arrivals.At(n)))
+			l.due(flight(n, arrivals.At(n)))
 		}
 	}()
 	<-paced
@@ -71,11 +73,24 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 	return stop
 }
 
+// due starts an operation, or has it wait for its client.
+func (l *openLoop) due(f *flight) {
+	l.s.pending.Add(1)
+	if l.sessions != nil {
+		f.session = &l.sessions[f.op.Client]
+		now := l.s.now()
+		if f.session.due(f, l.start) && f.handed {
+			l.s.meter.lagged(now - f.op.Scheduled)
+		}
+		return
+	}
+	l.start(f)
+}
+
 // start hands out all copies of an operation.
 func (l *openLoop) start(f *flight) {
-	l.s.pending.Add(1)
 	for leg, legs := 0, f.legs; leg < legs; leg++ {
-		l.hand(task{f, leg})
+		l.hand(task{f: f, leg: leg})
 	}
 }
 
@@ -84,6 +99,7 @@ func (l *openLoop) hand(t task) {
 	defer l.mu.Unlock()
 	switch last := len(l.idle) - 1; {
 	case l.ctx.Err() != nil: // stopped: it will only be recorded, and not by the pacer
+		t.queued = true
 		l.queue = append(l.queue, t)
 	case last >= 0:
 		l.idle[last].tasks <- t
@@ -93,12 +109,24 @@ func (l *openLoop) hand(t task) {
 		l.workers++
 		go l.work(w, t)
 	default:
+		l.lagged(t)
+		t.queued = true
 		l.queue = append(l.queue, t)
+	}
+}
+
+// lagged counts the send lag of the first copy of an operation that was handed
+// out in the course of the load: when it is about to be sent, or has to queue. Of
+// one that waits for its client it was counted when that began.
+func (l *openLoop) lagged(t task) {
+	if t.leg == 0 && t.f.handed && !t.queued && !t.f.waited {
+		l.s.meter.lagged(l.s.now() - t.f.op.Scheduled)
 	}
 }
 
 func (l *openLoop) work(w *worker, t task) {
 	for ok := true; ok; t, ok = l.next(w) {
+		l.lagged(t)
 		l.s.send(l.ctx, t.f, t.leg, w.id)
 	}
 }

@@ -94,6 +94,10 @@ func (p *Prober) Run(ctx context.Context) (Result, error) {
 	return r, nil
 }
 
+// StallMax is the longest time that the prober did not get to run, as in Stats.
+// Safe for concurrent use.
+func (p *Prober) StallMax() time.Duration { return p.sender.meter.stats().StallMax }
+
 // Touched returns every entity probed so far, in order of first use. Safe for
 // concurrent use.
 func (p *Prober) Touched() []EntityKey {

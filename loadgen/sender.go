@@ -55,6 +55,7 @@ type sender struct {
 	codec     Codec
 	wire      wire
 	now       func() time.Duration
+	zero      time.Time // when now was 0
 	meter     *meter
 	record    func(*history.Op)
 
@@ -79,10 +80,10 @@ type request struct {
 // wire carries requests to endpoints. It is safe for concurrent use by as many
 // users as it has connections.
 type wire interface {
-	// exchange makes one attempt that ends by deadline. The answer belongs to the
+	// exchange makes one attempt, begun now, that ends by deadline. The answer belongs to the
 	// caller. After an error sent tells whether the system can have seen the
 	// request; when in doubt it is true.
-	exchange(endpoint int, deadline time.Time, r request) (status int, answer []byte, sent bool, err error)
+	exchange(endpoint int, now, deadline time.Time, r request) (status int, answer []byte, sent bool, err error)
 	// close closes the idle connections; the users must be done.
 	close()
 }
@@ -123,6 +124,7 @@ func (t target) check() error {
 func (t target) sender(maxConns int) *sender {
 	return &sender{
 		endpoints: t.endpoints, codec: t.codec, now: t.now, record: t.record,
+		zero: time.Now().Add(-t.now()),
 		wire: newConns(t.endpoints, maxConns, t.maxBody), meter: newMeter(t.now),
 		timeout: t.timeout, patience: t.timeout,
 	}
@@ -143,6 +145,8 @@ type flight struct {
 	expires  time.Duration // run-clock instant at which it is too late to send it
 	deadline time.Duration // run-clock instant at which to give up; 0: the timeout after sending
 	handed   bool          // the meter counted it as dispatched
+	session  *session      // of the client that it belongs to, nil if to none
+	waited   bool          // for its client to be done with its last operation
 
 	mu       sync.Mutex
 	legs     int // copies not settled
@@ -150,6 +154,14 @@ type flight struct {
 	sent     time.Duration
 	attempts int
 	best     *history.Op // the copy that decides
+	first    history.Op  // the first copy, or the only one
+}
+
+// renew makes f a flight of op that has not begun, in one copy. Nobody may be
+// using it.
+func (f *flight) renew(op history.Op) {
+	f.op, f.legs, f.deadline, f.handed = op, 1, 0, false
+	f.begun, f.attempts, f.best = false, 0, nil
 }
 
 // begin notes the sending of the first copy and returns when to give up.
@@ -204,17 +216,28 @@ func (f *flight) settle(op *history.Op) bool {
 // operation if no other copy is left. After ctx is done nothing new is sent, but
 // an answer on its way is awaited.
 func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
-	op := new(history.Op)
-	*op = f.op
-	op.Client = client
+	op := &f.first
+	if leg > 0 {
+		op = new(history.Op)
+	}
+	if f.session != nil {
+		client = f.op.Client
+	}
+	now := s.now()
 	switch {
 	case ctx.Err() != nil:
+		*op = f.op
 		op.Outcome, op.Error = history.Unsent, "stopped before it was sent"
-	case s.now() >= f.expires:
+	case now >= f.expires:
+		*op = f.op
 		op.Outcome, op.Error = history.Unsent, "no connection was free before its timeout"
+		if f.session != nil {
+			op.Error = "its client was not done with its last operation, or no connection free, before its timeout"
+		}
 	default:
-		s.run(ctx, f, leg, op)
+		s.run(ctx, f, leg, client, now, op)
 	}
+	op.Client = client
 	if !f.settle(op) {
 		return
 	}
@@ -227,27 +250,34 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 	}
 	s.meter.complete(op, f.handed)
 	s.record(op)
+	if f.session != nil {
+		f.session.ended()
+	}
 	s.pending.Done()
 }
 
-// run makes the attempts of copy number leg and leaves the outcome in op.
-func (s *sender) run(ctx context.Context, f *flight, leg int, op *history.Op) {
+// run makes the attempts of copy number leg, the first one now, and leaves the
+// outcome in op.
+func (s *sender) run(ctx context.Context, f *flight, leg, client int, now time.Duration, op *history.Op) {
 	r := request{id: f.op.ID}
 	r.method, r.path, r.header, r.body = s.codec.Request(&f.op)
-	deadline := f.begin(s.now(), s.timeout)
+	deadline := f.begin(now, s.timeout)
 	if problem := r.check(); problem != "" {
+		*op = f.op
 		op.Outcome, op.Returned, op.Error = history.Fail, s.now(), problem
 		return
 	}
-	client := op.Client
 	doubt := "" // why an attempt may have had an effect
 	refused, denied, doubts := 0, 0, 0
 	for try := 0; f.attempt(try > 0); try++ {
 		endpoint := (f.route + leg + try) % len(s.endpoints)
 		*op = f.op
 		op.Client, op.Via = client, s.endpoints[endpoint].Node
-		wall := time.Now().Add(min(deadline-s.now(), s.patience))
-		status, answer, sent, err := s.wire.exchange(endpoint, wall, r)
+		if try > 0 {
+			now = s.now()
+		}
+		wall := s.zero.Add(now)
+		status, answer, sent, err := s.wire.exchange(endpoint, wall, wall.Add(min(deadline-now, s.patience)), r)
 		op.Returned = s.now()
 		if err == nil {
 			s.codec.Response(op, status, answer)

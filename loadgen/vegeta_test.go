@@ -177,7 +177,7 @@ func TestNetHTTPRequests(t *testing.T) {
 		r.id = "a-l1"
 		var asked []string
 		for _, w := range []wire{ours, theirs} {
-			status, _, sent, err := w.exchange(0, time.Now().Add(10*time.Second), r)
+			status, _, sent, err := w.exchange(0, time.Now(), time.Now().Add(10*time.Second), r)
 			if err != nil || status != 200 || !sent {
 				t.Fatalf("%s %s: status %d, sent %v, %v", r.method, r.path, status, sent, err)
 			}
@@ -211,16 +211,16 @@ func TestOneAttemptIsSentOnce(t *testing.T) {
 				defer w.close()
 				deadline := time.Now().Add(10 * time.Second)
 				r.path, r.id = "/x", "good"
-				if _, _, _, err := w.exchange(0, deadline, r); err != nil {
+				if _, _, _, err := w.exchange(0, time.Now(), deadline, r); err != nil {
 					t.Fatal(err)
 				}
 				r.id = "bad"
-				_, _, sent, err := w.exchange(0, deadline, r)
+				_, _, sent, err := w.exchange(0, time.Now(), deadline, r)
 				if err == nil || !sent || node.requests("bad") != 1 {
 					t.Errorf("seen %d times, sent %v, %v", node.requests("bad"), sent, err)
 				}
 				r.id = "good again"
-				if _, _, _, err := w.exchange(0, deadline, r); err != nil {
+				if _, _, _, err := w.exchange(0, time.Now(), deadline, r); err != nil {
 					t.Error(err)
 				}
 			})
@@ -241,11 +241,11 @@ func TestNetHTTPFollowsNothing(t *testing.T) {
 	w := newNetHTTP(endpoints(node), 1, 0)
 	defer w.close()
 	deadline := time.Now().Add(10 * time.Second)
-	status, _, sent, err := w.exchange(0, deadline, request{method: "GET", path: "/x", id: "moved"})
+	status, _, sent, err := w.exchange(0, time.Now(), deadline, request{method: "GET", path: "/x", id: "moved"})
 	if err != nil || status != 307 || !sent || node.requests("moved") != 1 {
 		t.Errorf("status %d, sent %v, %v, seen %d times", status, sent, err, node.requests("moved"))
 	}
-	if _, _, sent, err = w.exchange(0, deadline, request{method: "GET", path: "/x", id: "switch"}); !sent || err == nil || err.Error() != "answer: switches protocols unasked" {
+	if _, _, sent, err = w.exchange(0, time.Now(), deadline, request{method: "GET", path: "/x", id: "switch"}); !sent || err == nil || err.Error() != "answer: switches protocols unasked" {
 		t.Errorf("sent %v, %v", sent, err)
 	}
 }

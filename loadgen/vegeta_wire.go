@@ -81,7 +81,7 @@ func (c *guardedConn) Write(b []byte) (int, error) {
 }
 
 // exchange makes one attempt; redirects are answers like others.
-func (w *netHTTP) exchange(endpoint int, deadline time.Time, r request) (status int, answer []byte, sent bool, err error) {
+func (w *netHTTP) exchange(endpoint int, _, deadline time.Time, r request) (status int, answer []byte, sent bool, err error) {
 	var a attempt
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()

@@ -34,9 +34,24 @@ type EntityKey struct{ Entity, Key string }
 type WorkloadConfig struct {
 	Name string         // one of WorkloadNames
 	Keys int            // number of keys in use at a time, 1 to 1,000,000; of a ledger at least 2
-	Zipf float64        // exponent of the popularity of keys, 0 for uniform; key 1 is the most popular
-	Mix  map[string]int // weights of the operations by name; nil for the workload's own mix
+	Mix  map[string]int // weights of the operations by name; nil for the workload's own mix; a shop has none, its journeys say what is sent
 	Seed int64
+
+	// The popularity of keys, and of the rows in one where there are rows. Key 1
+	// is the most popular.
+	Zipf   float64 // exponent, 0 for uniform
+	Latest bool    // the newest key or row is the most popular instead of the first, by age with the exponent Zipf
+	Hot    HotSet  // instead of Zipf; none if zero
+
+	// Values are the sizes of the values that are written, where the workload
+	// writes any; zero for the workload's own. A value is never shorter than the
+	// name that makes it unique.
+	Values Sizes
+
+	// Sessions is how many clients the operations belong to: operation n is the
+	// next one of client n mod Sessions, and is sent when that client's last one
+	// has ended. 0: those that the workload needs, and most need none.
+	Sessions int
 
 	// Retire is how many writes a key takes at most before its next generation
 	// opens, MinRetire to MaxRetire; 0 is MaxRetire.
@@ -45,11 +60,12 @@ type WorkloadConfig struct {
 
 // command is one kind of operation of a workload.
 type command struct {
-	name   string
-	entity string   // that it is sent to; "" for that of the service
-	weight int      // in the default mix
-	writes int      // to its key at most, with those that it causes there
-	fields []string // names of its args
+	name    string
+	entity  string   // that it is sent to; "" for that of the service
+	weight  int      // in the default mix; on a journey about the share of the operations in percent
+	writes  int      // to its key at most, with those that it causes there
+	inserts bool     // it adds a row to its key
+	fields  []string // names of its args
 	// args appends the args; nil if it takes none. n is the number of the
 	// operation, rank that of its key.
 	args func(b []byte, w *Workload, n int64, rank int) []byte
@@ -63,11 +79,27 @@ type probe struct {
 
 // service is what a named workload talks to.
 type service struct {
-	entity   string // whose keys it touches
-	commands []command
-	probe    probe
-	minKeys  int // 0 means 1
+	entity       string // whose keys it touches
+	commands     []command
+	probe        probe
+	minKeys      int  // 0 means 1
+	skew         Skew // in the absence of another one
+	values       Sizes
+	writesValues bool                   // of the sizes that are asked for
+	load         int                    // rows that are inserted into a key before anything else happens there
+	journey      func(*Workload) *shops // of clients that are on one; then commands are not drawn
 }
+
+// Skew is how popular keys are, as in WorkloadConfig.
+type Skew struct {
+	Zipf   float64
+	Latest bool
+	Hot    HotSet
+}
+
+var boardProbe = probe{1, func(n int64) (string, []byte) {
+	return "submit", fmt.Appendf(nil, `{"player":"p-%d","score":%d}`, 1+n%50, n)
+}}
 
 // Commands stay in their order, so that a mix means the same in every run.
 var services = map[string]service{
@@ -91,22 +123,21 @@ var services = map[string]service{
 		}},
 		{name: "get", weight: 20},
 	}, probe: probe{1, func(int64) (string, []byte) { return "add", []byte(`{"n":1}`) }}},
-	"register": {entity: "register", commands: []command{
+	"register": {entity: "register", writesValues: true, commands: []command{
 		{name: "set", weight: 50, writes: 1, fields: []string{"value"}, args: func(b []byte, w *Workload, n int64, _ int) []byte {
-			// Unique by construction, also with regard to probes: checkers of
-			// registers rely on it.
-			return fmt.Appendf(b, `{"value":"s%d-n%d"}`, w.seed, n)
+			b = append(b, `{"value":`...)
+			return append(w.appendValue(b, n), '}')
 		}},
 		{name: "get", weight: 50},
 	}, probe: probe{1, func(n int64) (string, []byte) { return "set", fmt.Appendf(nil, `{"value":"p%d"}`, n) }}},
 	"ledger": {entity: "account", minKeys: 2, commands: []command{
 		// A transfer debits and settles its own key, and credits another.
 		{name: "run", entity: "transfer", weight: 60, writes: 2, fields: []string{"to", "amount"}, args: func(b []byte, w *Workload, _ int64, rank int) []byte {
-			other := 1 + w.rand.IntN(len(w.bases)-1)
+			other := 1 + w.rand.IntN(len(w.groups[0].bases)-1)
 			if other >= rank {
 				other++
 			}
-			return fmt.Appendf(b, `{"to":%q,"amount":%d}`, w.use(other, 1), 1+w.rand.IntN(50))
+			return fmt.Appendf(b, `{"to":%q,"amount":%d}`, w.use(0, other, 1), 1+w.rand.IntN(50))
 		}},
 		{name: "get", weight: 40},
 		{name: "credit", writes: 1, fields: []string{"amount"}, args: func(b []byte, w *Workload, _ int64, _ int) []byte {
@@ -124,9 +155,14 @@ var services = map[string]service{
 			return fmt.Appendf(b, `{"player":"p-%d","score":%d}`, 1+w.rand.IntN(50), w.rand.IntN(10_000))
 		}},
 		{name: "top", weight: 30},
-	}, probe: probe{1, func(n int64) (string, []byte) {
-		return "submit", fmt.Appendf(nil, `{"player":"p-%d","score":%d}`, 1+n%50, n)
-	}}},
+	}, probe: boardProbe},
+	"shop":   shop,
+	"ycsb-a": ycsb(Skew{Zipf: ycsbZipf}, 50, 50, 0, 0, 0),
+	"ycsb-b": ycsb(Skew{Zipf: ycsbZipf}, 95, 5, 0, 0, 0),
+	"ycsb-c": ycsb(Skew{Zipf: ycsbZipf}, 100, 0, 0, 0, 0),
+	"ycsb-d": ycsb(Skew{Zipf: ycsbZipf, Latest: true}, 95, 0, 5, 0, 0),
+	"ycsb-e": ycsb(Skew{Zipf: ycsbZipf}, 0, 0, 5, 95, 0),
+	"ycsb-f": ycsb(Skew{Zipf: ycsbZipf}, 50, 0, 0, 0, 50),
 	"playback": {entity: "playback", commands: []command{
 		{name: "seek", weight: 60, writes: 1, fields: []string{"position", "device"}, args: func(b []byte, w *Workload, _ int64, _ int) []byte {
 			return fmt.Appendf(b, `{"position":%d,"device":"d-%d"}`, w.rand.IntN(7200), 1+w.rand.IntN(3))
@@ -163,25 +199,40 @@ func appendItem(b []byte, w *Workload) []byte {
 
 // Workload makes the operations of a run, one after the other. The sequence is
 // a function of its config alone: operation n draws from a generator seeded with
-// (seed, n), and the generation of its key counts the writes among the
-// operations before it.
+// (seed, n), and what the operations before it have come to, generations, rows
+// and journeys, is counted, whatever became of them.
 type Workload struct {
-	entity   string // of the keys
-	prefix   string // of keys: "cart-" of "cart-17.2"
-	most     int32  // writes that one operation makes to one key
-	retire   int32  // writes to one key at most
+	groups   []group // the first is the one that skew is over
+	retire   int32   // writes to one key at most
 	commands []command
 	bounds   []int64 // running sums of the weights of commands
-	zipf     *zipf
+	skew     *skew
+	rows     *skew // of rows in a key, nil if there are none
+	load     int32 // rows that are inserted into a key first
+	row      int32 // rows that the key of the operation in the making has
+	values   Sizes
+	journeys *shops // nil: commands are drawn
+	sessions int
 	seed     int64
 	source   rand.PCG
 	rand     *rand.Rand
 	next     int64
 
-	mu      sync.Mutex
-	bases   []base // by rank - 1
+	mu      sync.Mutex // for what Next changes and others read
 	touched []EntityKey
 	retired []Retired
+}
+
+// group is the keys of one entity type.
+type group struct {
+	entity string
+	prefix string // of keys: "cart-" of "cart-17.2"
+	most   int32  // writes that one operation makes to one key
+	bases  []base // by rank - 1
+}
+
+func newGroup(entity string, keys int, most int32) group {
+	return group{entity, entity + "-", most, make([]base, keys)}
 }
 
 // Retired is a key that no further operation touches.
@@ -195,6 +246,7 @@ type base struct {
 	key        string // live generation, "" before its first use
 	generation int32  // generations before the live one
 	writes     int32  // generated for the live generation, at most
+	rows       int32  // inserted into the live generation
 	ops        int64  // generated for the live generation
 }
 
@@ -217,15 +269,47 @@ func NewWorkload(c WorkloadConfig) (*Workload, error) {
 	if !(c.Zipf >= 0 && c.Zipf <= math.MaxFloat64) {
 		return nil, fmt.Errorf("workload %s: zipf: exponent %v is not a number from 0 up", c.Name, c.Zipf)
 	}
+	if err := c.Hot.check(); err != nil {
+		return nil, fmt.Errorf("workload %s: %w", c.Name, err)
+	}
+	if c.Hot != (HotSet{}) && (c.Zipf != 0 || c.Latest) {
+		return nil, fmt.Errorf("workload %s: hot: contradicts zipf %v, latest %v", c.Name, c.Zipf, c.Latest)
+	}
+	if err := c.Values.check(); err != nil {
+		return nil, fmt.Errorf("workload %s: values: %w", c.Name, err)
+	}
+	if c.Values != (Sizes{}) && !s.writesValues {
+		return nil, fmt.Errorf("workload %s: values: it writes none", c.Name)
+	}
+	if c.Sessions < 0 || c.Sessions > MaxSessions {
+		return nil, fmt.Errorf("workload %s: sessions: %d is outside 0 to %d", c.Name, c.Sessions, MaxSessions)
+	}
 	w := &Workload{
-		entity: s.entity, prefix: s.entity + "-", commands: s.commands, retire: int32(cmp.Or(c.Retire, MaxRetire)),
-		zipf: newZipf(c.Keys, c.Zipf), seed: c.Seed, bases: make([]base, c.Keys),
+		commands: s.commands, retire: int32(cmp.Or(c.Retire, MaxRetire)), skew: newSkew(c.Keys, Skew{c.Zipf, c.Latest, c.Hot}),
+		values: s.values, sessions: c.Sessions, seed: c.Seed,
+	}
+	if c.Values != (Sizes{}) {
+		w.values = c.Values
+	}
+	if s.load > 0 {
+		w.load = min(int32(s.load), w.retire/2)
+		w.rows = newSkew(MaxRetire, Skew{c.Zipf, false, c.Hot})
 	}
 	w.rand = rand.New(&w.source)
 	var have []string
+	var most int32
 	for _, cmd := range s.commands {
 		have = append(have, cmd.name)
-		w.most = max(w.most, int32(cmd.writes))
+		most = max(most, int32(cmd.writes))
+	}
+	w.groups = []group{newGroup(s.entity, c.Keys, most)}
+	if s.journey != nil {
+		if c.Mix != nil {
+			return nil, fmt.Errorf("workload %s: mix: it has none, its journeys say what is sent", c.Name)
+		}
+		w.sessions = cmp.Or(w.sessions, defaultSessions)
+		w.journeys = s.journey(w)
+		return w, nil
 	}
 	for name, weight := range c.Mix {
 		if !slices.Contains(have, name) {
@@ -260,12 +344,12 @@ type Operation struct {
 }
 
 // Operations returns the operations of the named workload and the entity type
-// whose keys they touch, which is also what the prober writes to and what an
-// audit reads; none and "" if there is no such workload. Operations on actions
-// are sent to the action under the key of an entity.
+// whose keys the skew is over, which is also what the prober writes to; none and
+// "" if there is no such workload. Operations on actions are sent to the action
+// under the key of an entity.
 //
-// Each workload has a read that takes no args. That of register is named get;
-// it is the one to audit a system with that keeps no witness.
+// The read of register that takes no args is named get; it is the one to audit a
+// system with that keeps no witness.
 func Operations(workload string) (entity string, ops []Operation) {
 	s, ok := services[workload]
 	if !ok {
@@ -278,6 +362,25 @@ func Operations(workload string) (entity string, ops []Operation) {
 	return s.entity, ops
 }
 
+// Own is what a workload has where nothing else is said.
+type Own struct {
+	Skew     Skew
+	Values   Sizes // zero: as long as the name that makes a value unique, if it writes any
+	Writes   bool  // it writes values
+	Sessions int
+	Journey  bool // its clients are on journeys, which have no mix
+}
+
+// OwnOf returns what the named workload has where nothing else is said.
+func OwnOf(workload string) Own {
+	s := services[workload]
+	own := Own{Skew: s.skew, Values: s.values, Writes: s.writesValues, Journey: s.journey != nil}
+	if own.Journey {
+		own.Sessions = defaultSessions
+	}
+	return own
+}
+
 // WorkloadNames returns the names NewWorkload knows, sorted.
 func WorkloadNames() []string {
 	names := make([]string, 0, len(services))
@@ -288,60 +391,87 @@ func WorkloadNames() []string {
 	return names
 }
 
-// Next returns the next operation: N, Entity, Key, Name and Args are set, Args
-// is nil for an operation that takes none. One goroutine at a time may call it.
+// Next returns the next operation: N, Client, Entity, Key, Name and Args are
+// set; Args is nil for an operation that takes none, and Client 0 unless there
+// are sessions. One goroutine at a time may call it.
 func (w *Workload) Next() history.Op {
 	n := w.next
 	w.next++
 	w.source.Seed(mix(uint64(w.seed)), mix(uint64(n)))
-	rank := w.zipf.draw(w.rand)
+	if w.journeys != nil {
+		return w.journeys.next(w, n)
+	}
+	rank := w.skew.key(w.skew.draw(w.rand, w.skew.n))
 	ticket := w.rand.Int64N(w.bounds[len(w.bounds)-1])
 	i := 0
 	for w.bounds[i] <= ticket {
 		i++
 	}
 	cmd := &w.commands[i]
-	op := history.Op{N: n, Entity: cmp.Or(cmd.entity, w.entity), Key: w.use(rank, cmd.writes), Name: cmd.name, Version: -1}
-	if cmd.args != nil {
-		op.Args = cmd.args(make([]byte, 0, 48), w, n, rank)
+	if w.load > 0 {
+		cmd = w.ofTable(cmd, rank)
+	}
+	op := w.operation(n, cmd, 0, rank)
+	if w.sessions > 0 {
+		op.Client = int(n % int64(w.sessions))
 	}
 	return op
 }
 
+// operation makes operation n on a key of a group.
+func (w *Workload) operation(n int64, cmd *command, group, rank int) history.Op {
+	op := history.Op{N: n, Entity: cmp.Or(cmd.entity, w.groups[0].entity), Key: w.use(group, rank, cmd.writes), Name: cmd.name, Version: -1}
+	if cmd.args != nil {
+		op.Args = cmd.args(make([]byte, 0, 48+w.values.To), w, n, rank)
+	}
+	return op
+}
+
+func (w *Workload) taken() bool { return w.next != 0 }
+
 // use returns the live generation of a key for one operation, which makes so
 // many writes to it, and retires the generation if another operation might be
 // too much for it.
-func (w *Workload) use(rank, writes int) string {
+func (w *Workload) use(group, rank, writes int) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := &w.bases[rank-1]
+	g := &w.groups[group]
+	b := &g.bases[rank-1]
 	if b.key == "" {
-		b.key = w.keyOf(rank, b.generation)
-		w.touched = append(w.touched, EntityKey{w.entity, b.key})
+		b.key = g.keyOf(rank, b.generation)
+		w.touched = append(w.touched, EntityKey{g.entity, b.key})
 	}
 	key := b.key
 	b.writes += int32(writes)
 	b.ops++
-	if writes > 0 && b.writes+w.most > w.retire {
-		w.retired = append(w.retired, Retired{EntityKey{w.entity, key}, b.ops})
+	if writes > 0 && b.writes+g.most > w.retire {
+		w.retired = append(w.retired, Retired{EntityKey{g.entity, key}, b.ops})
 		*b = base{generation: b.generation + 1}
+		if group == 0 {
+			w.skew.renew(rank)
+		}
 	}
 	return key
 }
 
-func (w *Workload) keyOf(rank int, generation int32) string {
-	b := append(make([]byte, 0, 24), w.prefix...)
+func (g *group) keyOf(rank int, generation int32) string {
+	b := append(make([]byte, 0, 24), g.prefix...)
 	b = strconv.AppendInt(b, int64(rank), 10)
 	b = append(b, '.')
 	return string(strconv.AppendInt(b, int64(generation)+1, 10))
 }
 
+// Sessions is how many clients the operations belong to, 0 if they belong to
+// none.
+func (w *Workload) Sessions() int { return w.sessions }
+
 // Hottest returns the entity that the next operation on the most popular key
-// will touch. Safe for concurrent use.
+// will touch: of a hot set the first one. Safe for concurrent use.
 func (w *Workload) Hottest() (entity, key string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.entity, w.keyOf(1, w.bases[0].generation)
+	rank, g := w.skew.key(1), &w.groups[0]
+	return g.entity, g.keyOf(rank, g.bases[rank-1].generation)
 }
 
 // Touched returns every entity that an operation returned by Next touches, in

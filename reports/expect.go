@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
+
 	"statequake/history"
 	"statequake/reports/stats"
 )
@@ -18,7 +20,7 @@ import (
 type Expectation struct {
 	Name  string `json:"name"`
 	Limit string `json:"limit"` // as in the scenario
-	// Measured is in the notation of the limit ("932.1ms", "97.3%", "499.8/s",
+	// Measured is in the notation of the limit ("932.1ms", "97.3%", "499.8/s", "81.4MiB",
 	// "0"). It is "never" for an outage that did not end, and nil if it could not
 	// be measured; neither meets a limit.
 	Measured *string `json:"measured"`
@@ -26,7 +28,7 @@ type Expectation struct {
 }
 
 // unit is the notation of a limit. Values are in nanoseconds, shares of one,
-// operations per second, or whole numbers.
+// operations per second, bytes, or whole numbers.
 type unit struct {
 	what   string // for errors
 	sample string
@@ -71,6 +73,18 @@ var (
 			return float64(n), err
 		},
 		func(v float64) string { return strconv.FormatInt(int64(v), 10) },
+	}
+	sizeUnit = unit{
+		"a size", "150MiB",
+		func(s string) (float64, error) {
+			read := units.FromHumanSize
+			if strings.Contains(strings.ToLower(s), "ib") {
+				read = units.RAMInBytes
+			}
+			n, err := read(s)
+			return float64(n), err
+		},
+		func(v float64) string { return strings.ReplaceAll(bytesOf(int64(v)), " ", "") },
 	}
 )
 
@@ -120,6 +134,18 @@ var expectations = func() map[string]expectation {
 			}
 			return *e.stats.Throughput.All
 		}},
+		"generator.rss_max": {unit: sizeUnit, measure: func(e *evaluation) float64 {
+			return sampled(e.stats.GeneratorResources)
+		}},
+		"nodes.rss_max": {unit: sizeUnit, measure: func(e *evaluation) float64 {
+			most := math.NaN()
+			for _, r := range e.stats.Resources {
+				if v := sampled(r); math.IsNaN(most) || v > most {
+					most = v
+				}
+			}
+			return most
+		}},
 	}
 	parts := map[string]func(stats.Latency) stats.Summary{
 		"all":    func(l stats.Latency) stats.Summary { return l.All },
@@ -146,6 +172,14 @@ var expectations = func() map[string]expectation {
 	}
 	return m
 }()
+
+// sampled is the largest resident set of a process, NaN if none was seen.
+func sampled(r stats.Resources) float64 {
+	if r.RSSMax <= 0 {
+		return math.NaN()
+	}
+	return float64(r.RSSMax)
+}
 
 // Expectations lists the names that a scenario's expect may hold, sorted. A
 // name that ends in DURATION stands for any duration there.

@@ -25,6 +25,8 @@ func TestCheckExpectation(t *testing.T) {
 		{"answered_within.250ms", "99.9 %", ""},
 		{"throughput_min", "400/s", ""},
 		{"throughput_min", "400", ""},
+		{"generator.rss_max", "150MiB", ""},
+		{"nodes.rss_max", "1.5 GiB", ""},
 
 		{"outage", "4s", `unknown expectation "outage"; have all.max, all.p50, `},
 		{"p99", "4s", `unknown expectation "p99"`},
@@ -44,6 +46,8 @@ func TestCheckExpectation(t *testing.T) {
 		{"outage_max", "-4s", `"-4s" is not a duration`},
 		{"throughput_min", "Inf", `"Inf" is not a rate`},
 		{"throughput_min", "fast", `"fast" is not a rate`},
+		{"nodes.rss_max", "much", `"much" is not a size`},
+		{"nodes.rss_max", "-1MiB", `"-1MiB" is not a size`},
 	} {
 		err := CheckExpectation(c.name, c.limit)
 		switch {
@@ -75,6 +79,9 @@ func TestEvaluate(t *testing.T) {
 			Latency:        stats.Latency{Steady: stats.Summary{P50: 1, P90: 2, P99: 50 * ms, P999: 51 * ms, Max: time.Second, N: 9}},
 			AnsweredWithin: map[string]float64{"1s": 0.95, "100ms": 0.123456},
 			Throughput:     stats.Throughput{All: n(399.996)},
+
+			Resources:          map[string]stats.Resources{"n1": {RSSMax: 64 << 20}, "n2": {RSSMax: 200 << 20}, "n3": {}},
+			GeneratorResources: stats.Resources{RSSMax: 96 << 20},
 		},
 		faults: []Fault{fault(d(time.Second), d(2*time.Second), d(0), 0), fault(d(500*ms), d(4*time.Second), d(90*ms), 0)},
 		lost:   1,
@@ -100,6 +107,12 @@ func TestEvaluate(t *testing.T) {
 		{"throughput_min", "399/s", nil, "400/s", true},
 		{"throughput_min", "400/s", nil, "400/s", false},
 		{"throughput_min", "0/s", func(e *evaluation) { e.stats = &stats.Stats{} }, "", false},
+		{"generator.rss_max", "96MiB", nil, "96MiB", true},
+		{"generator.rss_max", "95MiB", nil, "96MiB", false},
+		{"generator.rss_max", "1GiB", func(e *evaluation) { e.stats = &stats.Stats{} }, "", false}, // nobody looked
+		{"nodes.rss_max", "200MiB", nil, "200MiB", true},
+		{"nodes.rss_max", "199MiB", nil, "200MiB", false},
+		{"nodes.rss_max", "1GiB", func(e *evaluation) { e.stats = &stats.Stats{} }, "", false},
 		{"outage_max", "4s", nil, "4s", true},
 		{"outage_max", "3.999s", nil, "4s", false},
 		{"outage_p50", "1s", nil, "1s", true},

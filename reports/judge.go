@@ -86,7 +86,8 @@ type Load struct {
 	RequestedRate *float64      `json:"requested_rate_per_s"` // null for a closed loop
 	AchievedRate  float64       `json:"achieved_rate_per_s"`
 	Start         time.Duration `json:"start_ns"`
-	Duration      time.Duration `json:"duration_ns"` // shorter than asked for if the load was stopped early
+	Duration      time.Duration `json:"duration_ns"`       // shorter than asked for if the load was stopped early
+	Stopped       string        `json:"stopped,omitempty"` // why somebody stopped it early; empty if a condition of the scenario's abort did
 
 	SendLag          SendLag       `json:"send_lag_ns"`
 	Generator        stats.Fitness `json:"generator"`
@@ -204,6 +205,9 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 		Machine: plan.Machine, Statequake: plan.Resolved.Statequake, Isolation: plan.Resolved.Isolation,
 		dir: dir, run: run, plan: plan.text,
 	}
+	if run.Footer != nil && run.Footer.Aborted == "" {
+		v.Load.Stopped = run.Footer.Stopped
+	}
 	v.byHand = plan.unplanned(combined)
 	if plan.System.HTTP == nil && plan.System.URL != "" {
 		v.script = plan.Load.Driver.Script
@@ -276,8 +280,8 @@ func (v *Verdict) decide(footer *history.Footer, skipped int) {
 	} else {
 		notes = append(notes, v.Load.GeneratorReasons...)
 	}
-	if footer != nil && footer.Stopped != "" && footer.Aborted == "" {
-		notes = append(notes, fmt.Sprintf("The load was stopped early (%s); what had happened by then is judged.", footer.Stopped))
+	if v.Load.Stopped != "" {
+		notes = append(notes, fmt.Sprintf("The load was stopped early (%s); what had happened by then is judged.", v.Load.Stopped))
 	}
 	for _, x := range v.Expectations {
 		if !x.Met {

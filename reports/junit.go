@@ -8,71 +8,94 @@ import (
 	"statequake/reports/check"
 )
 
-// The JUnit format that CI systems read: https://github.com/testmoapp/junitxml
-type (
-	junitSuites struct {
-		XMLName xml.Name   `xml:"testsuites"`
-		Suite   junitSuite `xml:"testsuite"`
+// JUnitSuite is a file in the JUnit format that CI systems read:
+// https://github.com/testmoapp/junitxml. Texts in it must be harmless.
+type JUnitSuite struct {
+	Name       string          `xml:"name,attr"`
+	Tests      int             `xml:"tests,attr"`
+	Failures   int             `xml:"failures,attr"`
+	Errors     int             `xml:"errors,attr"`
+	Skipped    int             `xml:"skipped,attr"`
+	Time       string          `xml:"time,attr"` // seconds of load
+	Properties []JUnitProperty `xml:"properties>property"`
+	Cases      []JUnitCase     `xml:"testcase"`
+}
+
+// JUnitProperty is a fact about all test cases.
+type JUnitProperty struct {
+	Name  string `xml:"name,attr"`
+	Value string `xml:"value,attr"`
+}
+
+// JUnitCase is a test case. It passed if it has no reason against that.
+type JUnitCase struct {
+	Class   string       `xml:"classname,attr"`
+	Name    string       `xml:"name,attr"`
+	Time    string       `xml:"time,attr"`
+	Failure *JUnitReason `xml:"failure"`
+	Error   *JUnitReason `xml:"error"`
+	Skipped *JUnitReason `xml:"skipped"`
+	Output  string       `xml:"system-out,omitempty"`
+}
+
+// JUnitReason says why a test case did not pass.
+type JUnitReason struct {
+	Type    string `xml:"type,attr"`
+	Message string `xml:"message,attr"`
+	Text    string `xml:",chardata"`
+}
+
+// Add adds a test case and counts it.
+func (s *JUnitSuite) Add(c JUnitCase) {
+	s.Tests++
+	switch {
+	case c.Failure != nil:
+		s.Failures++
+	case c.Error != nil:
+		s.Errors++
+	case c.Skipped != nil:
+		s.Skipped++
 	}
-	junitSuite struct {
-		Name       string          `xml:"name,attr"`
-		Tests      int             `xml:"tests,attr"`
-		Failures   int             `xml:"failures,attr"`
-		Errors     int             `xml:"errors,attr"`
-		Skipped    int             `xml:"skipped,attr"`
-		Time       string          `xml:"time,attr"` // seconds of load
-		Properties []junitProperty `xml:"properties>property"`
-		Cases      []junitCase     `xml:"testcase"`
+	s.Cases = append(s.Cases, c)
+}
+
+// Encode writes the file.
+func (s *JUnitSuite) Encode() ([]byte, error) {
+	data, err := xml.MarshalIndent(struct {
+		XMLName xml.Name    `xml:"testsuites"`
+		Suite   *JUnitSuite `xml:"testsuite"`
+	}{Suite: s}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode junit.xml: %w", err)
 	}
-	junitProperty struct {
-		Name  string `xml:"name,attr"`
-		Value string `xml:"value,attr"`
-	}
-	junitCase struct {
-		Class   string       `xml:"classname,attr"`
-		Name    string       `xml:"name,attr"`
-		Time    string       `xml:"time,attr"`
-		Failure *junitReason `xml:"failure"`
-		Error   *junitReason `xml:"error"`
-		Output  string       `xml:"system-out,omitempty"`
-	}
-	junitReason struct {
-		Type    string `xml:"type,attr"`
-		Message string `xml:"message,attr"`
-		Text    string `xml:",chardata"`
-	}
-)
+	return append([]byte(xml.Header), append(data, '\n')...), nil
+}
 
 // junit is junit.xml: one test case for the verdict, for each check, for the
 // evidence of each fault and for each expectation. A violation or a missed
 // expectation is a failure; what proves nothing is an error, so that it is not
 // green either.
 func junit(v *Verdict) ([]byte, error) {
-	suite := junitSuite{Name: harmless(v.Scenario), Time: fmt.Sprintf("%.3f", v.Load.Duration.Seconds())}
+	suite := JUnitSuite{Name: harmless(v.Scenario), Time: fmt.Sprintf("%.3f", v.Load.Duration.Seconds())}
+	load := v.Load.about(v.AnsweredWithin)
 	for _, p := range [][2]string{
 		{"verdict", string(v.Verdict)}, {"seed", fmt.Sprint(v.Seed)}, {"system", v.System.about()},
+		{"load", load[0]}, {"load generator", strings.TrimPrefix(load[1], "generator ")},
 		{"replay", v.replay(scenarioFile)},
 	} {
-		suite.Properties = append(suite.Properties, junitProperty{p[0], harmless(p[1])})
+		suite.Properties = append(suite.Properties, JUnitProperty{p[0], harmless(p[1])})
 	}
-	add := func(class, name string, failure, problem *junitReason, output string) {
-		suite.Tests++
-		if failure != nil {
-			suite.Failures++
-		}
-		if problem != nil {
-			suite.Errors++
-		}
-		suite.Cases = append(suite.Cases, junitCase{
+	add := func(class, name string, failure, problem *JUnitReason, output string) {
+		suite.Add(JUnitCase{
 			Class: harmless("statequake." + v.Scenario + "." + class), Name: harmless(name), Time: "0",
 			Failure: failure, Error: problem, Output: harmless(output),
 		})
 	}
-	reason := func(kind, message string, lines []string) *junitReason {
+	reason := func(kind, message string, lines []string) *JUnitReason {
 		for i, l := range lines {
 			lines[i] = harmless(l)
 		}
-		return &junitReason{kind, harmless(message), strings.Join(lines, "\n")}
+		return &JUnitReason{kind, harmless(message), strings.Join(lines, "\n")}
 	}
 	judge := func(class, name string, verdict check.Verdict, message string, lines []string) {
 		switch verdict {
@@ -119,9 +142,5 @@ func junit(v *Verdict) ([]byte, error) {
 		}
 	}
 
-	data, err := xml.MarshalIndent(junitSuites{Suite: suite}, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encode junit.xml: %w", err)
-	}
-	return append([]byte(xml.Header), append(data, '\n')...), nil
+	return suite.Encode()
 }

@@ -236,6 +236,14 @@ func (e *errorRate) begin(start, length, window, timeout time.Duration, arrivals
 	e.recorded = newRing(width, window+3*timeout)
 }
 
+// end says that the load ended at an instant, before its time: no more operations
+// become due.
+func (e *errorRate) end(now time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.length = min(e.length, max(0, now-e.start))
+}
+
 // record counts an operation that is complete at the instant now.
 func (e *errorRate) record(op *history.Op, now time.Duration) {
 	e.mu.Lock()

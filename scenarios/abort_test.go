@@ -157,6 +157,31 @@ func TestErrorRateEnd(t *testing.T) {
 	l := newLoad(t, 5*time.Second, time.Second)
 	l.answered(1, 61, 2*time.Millisecond, history.OK)
 	l.want(63*time.Second, 0)
+
+	// As when a search for the highest rate ends before its time.
+	l = newLoad(t, 5*time.Second, time.Second)
+	l.answered(1, 30, 2*time.Millisecond, history.OK)
+	l.end(30 * time.Second)
+	l.want(33*time.Second, 0)
+}
+
+// A rate that falls is no error: what is due is counted by the arrival function.
+func TestErrorRateOfChangingRate(t *testing.T) {
+	arrivals, err := loadgen.Ramp(0, time.Minute, 1000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &load{t: t}
+	l.begin(0, time.Minute, 5*time.Second, time.Second, arrivals)
+	for n := range arrivals.Count(30 * time.Second) {
+		due := arrivals.At(n)
+		l.record(&history.Op{Scheduled: due, Returned: due, Outcome: history.OK}, due)
+	}
+	l.want(30*time.Second, 0)
+	// Nothing more is answered. What became overdue from 30 s to 33 s is bad, what
+	// was answered from 29 s to 30 s is good.
+	bad, good := arrivals.Count(33*time.Second)-arrivals.Count(30*time.Second), arrivals.Count(30*time.Second)-arrivals.Count(29*time.Second)
+	l.want(34*time.Second, 100*float64(bad)/float64(bad+good))
 }
 
 // A closed loop has no arrivals.

@@ -13,7 +13,7 @@ import (
 	"statequake/fixtures/custom"
 )
 
-//go:embed *.yaml bugs/*.yaml
+//go:embed *.yaml bugs/*.yaml suites/*/*.yaml
 var bundled embed.FS
 
 // Info describes a bundled scenario.
@@ -95,14 +95,14 @@ func readBundled(name string, noFile error) (file string, data []byte, err error
 	}
 }
 
-// Source returns the text of a bundled scenario, by its name with or without
-// ".yaml". The error for an unknown one lists those that there are.
+// Source returns the text of a bundled scenario, one that only a bundled suite
+// has included, by its name with or without ".yaml". The error for an unknown one lists those that there are.
 func Source(name string) ([]byte, error) {
 	bare, names := strings.TrimSuffix(name, ".yaml"), bundledNames()
-	if slices.Contains(names, bare) {
+	if slices.Contains(names, bare) || slices.Contains(namesInSuites(), bare) {
 		return bundled.ReadFile(bare + ".yaml")
 	}
-	hint := custom.DidYouMean(bare, names)
+	hint := custom.DidYouMean(bare, slices.Concat(names, suiteNames(), namesInSuites()))
 	if hint == "" {
 		hint = "statequake scenarios lists them with what they claim"
 	}

@@ -128,7 +128,7 @@ func sent(w Workload) map[string][]string {
 	ops := map[string][]string{}
 	_, all := loadgen.Operations(w.Name)
 	for _, op := range all {
-		if w.Mix[op.Name] > 0 || op.Probe || op.Name == auditRead {
+		if w.Mix == nil || w.Mix[op.Name] > 0 || op.Probe || op.Name == auditRead {
 			ops[op.Name] = op.Fields
 		}
 	}

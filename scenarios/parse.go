@@ -14,8 +14,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"statequake/chaos"
-	"statequake/fixtures/custom"
-	"statequake/loadgen"
 )
 
 // maxSize is the largest scenario accepted, in bytes.
@@ -90,7 +88,7 @@ func claim(data []byte) string {
 var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
 func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
-	o := p.object("", root, []string{"name", "seed", "system", "load", "probe", "faults", "abort", "expect", "reveals", "machine", "resolved"})
+	o := p.object("", root, []string{"name", "seed", "system", "load", "probe", "record", "faults", "abort", "expect", "reveals", "machine", "resolved"})
 	if o.broken {
 		return &Scenario{}
 	}
@@ -102,9 +100,12 @@ func (p *parser) scenario(file string, root *yaml.Node, opt Options) *Scenario {
 	var system, load object
 	s.System, system = p.system(o)
 	s.Load, load = p.load(o, filepath.Dir(file))
+	p.schedule(load, &s.Load, filepath.Dir(file))
 	p.own(system, &s, filepath.Dir(file))
 	p.retry(load, &s)
+	p.sessions(load, &s.Load)
 	s.Probe = p.probe(o, s.System.Nodes)
+	s.Record = p.record(o)
 	s.Faults = p.faults(o)
 	s.Abort = p.abort(o)
 	s.Expect = p.expect(o, opt.CheckExpectation)
@@ -213,7 +214,9 @@ func (p *parser) load(root object, dir string) (Load, object) {
 		l.Arrivals = p.arrivals(o)
 	}
 	l.Warmup = o.duration("warmup", 2*time.Second, 0, 10*time.Minute)
-	o.need("duration", "duration: 30s")
+	if l.Arrivals.Replay == nil && l.Arrivals.FindMax == nil { // which have a length of their own
+		o.need("duration", "duration: 30s")
+	}
 	l.Duration = o.duration("duration", 0, time.Second, 24*time.Hour)
 	l.Timeout = o.duration("timeout", 10*time.Second, 10*time.Millisecond, 10*time.Minute)
 	l.MaxConns = int(o.integer("max_conns", 1024, 1, 65536))
@@ -246,64 +249,6 @@ func (p *parser) retry(load object, s *Scenario) {
 	}
 }
 
-func (p *parser) workload(load object) Workload {
-	load.need("workload", "workload: {name: shopping-cart}")
-	o := load.object("workload", "name", "keys", "skew", "mix", "retire")
-	if !load.has("workload") {
-		return Workload{}
-	}
-	o.need("name", oneOf(loadgen.WorkloadNames()))
-	w := Workload{
-		Name: o.choice("name", "", "workload", loadgen.WorkloadNames()),
-		Keys: int(o.integer("keys", 1000, 1, 1_000_000)),
-
-		Retire: int(o.integer("retire", loadgen.MaxRetire, loadgen.MinRetire, loadgen.MaxRetire)),
-	}
-	if w.Name == "ledger" && w.Keys == 1 {
-		o.refuse("keys", "", "1 is out of range (2 to 1000000): a transfer of ledger needs two accounts")
-	}
-	if n := o.values["skew"]; n != nil && n.Kind == yaml.ScalarNode {
-		o.choice("skew", "uniform", "skew", []string{"uniform", "{zipf: exponent}"})
-	} else if n != nil {
-		skew := o.object("skew", "zipf")
-		skew.need("zipf", "skew: {zipf: 0.99}, or skew: uniform")
-		w.Zipf = skew.number("zipf", "", 0, 0.01, 5, "0.99")
-	}
-	w.Mix = p.mix(o, w.Name)
-	return w
-}
-
-// mix reads the weights of a workload's operations; without any it is the
-// workload's own mix. workload is empty if it is not known.
-func (p *parser) mix(o object, workload string) map[string]int {
-	_, defaults := loadgen.Operations(workload)
-	if !o.has("mix") || workload == "" {
-		weights := map[string]int{}
-		for _, d := range defaults {
-			weights[d.Name] = d.Weight
-		}
-		return weights
-	}
-	var ops []string
-	for _, d := range defaults {
-		ops = append(ops, d.Name)
-	}
-	mix := o.object("mix")
-	weights, sum := map[string]int{}, 0
-	for _, op := range slices.Sorted(maps.Keys(mix.values)) {
-		if !slices.Contains(ops, op) {
-			mix.refuse(op, custom.DidYouMean(op, ops), "workload %s has no operation %q; %s", workload, shorten(op), oneOf(ops))
-			continue
-		}
-		weights[op] = int(mix.integer(op, 1, 0, 1_000_000))
-		sum += weights[op]
-	}
-	if sum == 0 && len(weights) == len(mix.values) {
-		o.refuse("mix", "", "the weights add up to 0, so there is nothing to send")
-	}
-	return weights
-}
-
 // driver reads what sends the load: a name, or k6 with its script.
 func (p *parser) driver(load object, dir string) (string, Script) {
 	const hint = "driver: {k6: script.js}"
@@ -330,46 +275,16 @@ func (p *parser) driver(load object, dir string) (string, Script) {
 	return "k6", Script{Path: path("k6"), Binary: path("binary")}
 }
 
-func (p *parser) arrivals(load object) Arrivals {
-	load.need("arrivals", "arrivals: {constant: 500/s}")
-	n := load.values["arrivals"]
-	if n == nil {
-		return Arrivals{}
-	}
-	o := load.object("arrivals", "constant", "closed", "ramp", "step", "sine", "spike")
-	for _, later := range []string{"ramp", "step", "sine", "spike"} {
-		if o.has(later) {
-			o.refuse(later, "", "not built into this version; have constant, closed")
-			return Arrivals{}
-		}
-	}
-	switch {
-	case o.broken:
-	case o.has("constant") && o.has("closed"):
-		name, other := "closed", "constant"
-		if p.where(join2(o.path, other)).set != "" { // blame the later one
-			name, other = other, name
-		}
-		o.refuse(name, "--set 'load.arrivals={constant: 800/s}' replaces both", "contradicts load.arrivals.%s; give one of them", other)
-	case !o.has("constant") && !o.has("closed"):
-		load.refuse("arrivals", "arrivals: {constant: 500/s}, or {closed: {clients: 16}}", "missing constant or closed")
-	}
-	var a Arrivals
-	a.Constant = o.number("constant", "/s", 0, 0.1, 1e6, "500/s")
-	if o.has("closed") {
-		closed := o.object("closed", "clients")
-		closed.need("clients", "clients: 16")
-		a.Clients = int(closed.integer("clients", 0, 1, 65536))
-	}
-	return a
-}
-
 func (p *parser) probe(root object, nodes int) Probe {
 	o := root.object("probe", "every", "keys")
 	return Probe{
 		Every: o.duration("every", 20*time.Millisecond, time.Millisecond, time.Minute),
 		Keys:  int(o.integer("keys", int64(nodes), 1, 1024)),
 	}
+}
+
+func (p *parser) record(root object) Record {
+	return Record{Compress: root.object("record", "compress").choice("compress", "false", "value", []string{"true", "false"}) == "true"}
 }
 
 func (p *parser) faults(root object) []Fault {

@@ -66,26 +66,20 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 		return nil, fmt.Errorf("write scenario %s: %w", s.Name, err)
 	}
 	file.Load = resolvedLoad{
-		Workload: resolvedWorkload{Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Skew: "uniform", Mix: s.Load.Workload.Mix, Retire: s.Load.Workload.Retire},
+		Workload: s.Load.Workload.resolved(),
 		Driver:   s.Load.Driver, Route: s.Load.Route,
 		Warmup: s.Load.Warmup.String(), Duration: s.Load.Duration.String(), Timeout: s.Load.Timeout.String(),
 		MaxConns: s.Load.MaxConns,
 		Retry:    map[string]any{"max": s.Load.Retry.Max, "duplicate": decimal(float64(s.Load.Retry.Duplicate)) + "%"},
 	}
-	if s.Load.Workload.Zipf > 0 {
-		file.Load.Workload.Skew = map[string]float64{"zipf": s.Load.Workload.Zipf}
-	}
 	if s.Load.Driver == "k6" {
 		file.Load.Driver = s.Load.Script.resolved()
 	}
-	if s.Load.Arrivals == (Arrivals{}) {
-		file.Load.Arrivals = nil // the script decides
-	} else if s.Load.Arrivals.Clients > 0 {
-		file.Load.Arrivals = map[string]any{"closed": map[string]int{"clients": s.Load.Arrivals.Clients}}
-	} else {
-		file.Load.Arrivals = map[string]any{"constant": decimal(s.Load.Arrivals.Constant) + "/s"}
+	if s.Load.Driver != "k6" || s.Load.Arrivals.Constant > 0 { // else the script decides
+		file.Load.Arrivals = s.Load.Arrivals.resolved()
 	}
 	file.Probe = map[string]any{"every": s.Probe.Every.String(), "keys": s.Probe.Keys}
+	file.Record = map[string]any{"compress": s.Record.Compress}
 	file.Abort = s.Abort.resolved()
 	for _, f := range s.Faults {
 		object, err := fromJSON(f.Chaos)
@@ -114,6 +108,7 @@ type resolvedFile struct {
 	System  resolvedSystem    `yaml:"system"`
 	Load    resolvedLoad      `yaml:"load"`
 	Probe   map[string]any    `yaml:"probe,flow"`
+	Record  map[string]any    `yaml:"record,flow"`
 	Faults  []resolvedFault   `yaml:"faults,omitempty"`
 	Abort   map[string]any    `yaml:"abort,flow"`
 	Expect  map[string]string `yaml:"expect,omitempty"`
@@ -185,15 +180,6 @@ type resolvedLoad struct {
 	Timeout  string           `yaml:"timeout"`
 	MaxConns int              `yaml:"max_conns"`
 	Retry    map[string]any   `yaml:"retry,flow"`
-}
-
-type resolvedWorkload struct {
-	Name string         `yaml:"name"`
-	Keys int            `yaml:"keys"`
-	Skew any            `yaml:"skew,flow"`
-	Mix  map[string]int `yaml:"mix,flow"`
-
-	Retire int `yaml:"retire"`
 }
 
 type resolvedFault struct {

@@ -35,6 +35,7 @@ const (
 // for which the checkers let a timer be late, and a little more.
 var drainTimes = map[string]time.Duration{
 	"ledger":   4500 * time.Millisecond,
+	"shop":     4500 * time.Millisecond,
 	"approval": 4 * time.Second,
 }
 
@@ -94,14 +95,22 @@ func Run(ctx context.Context, s *Scenario, opt RunOptions) error {
 			return err
 		}
 	}
-	text, err := s.Resolved(Facts{Machine: ThisMachine(), Version: opt.Version, Isolation: opt.Isolation, RunTag: opt.Tag})
+	kept, err := keepSchedule(s, opt.Dir)
+	if err != nil {
+		return err
+	}
+	text, err := kept.Resolved(Facts{Machine: ThisMachine(), Version: opt.Version, Isolation: opt.Isolation, RunTag: opt.Tag})
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(opt.Dir, "scenario.yaml"), text, 0o644); err != nil {
 		return fmt.Errorf("write the scenario: %w", err)
 	}
-	record, err := history.Create(opt.Dir)
+	create := history.Create
+	if s.Record.Compress {
+		create = history.CreateCompressed
+	}
+	record, err := create(opt.Dir)
 	if err != nil {
 		return err
 	}
@@ -139,6 +148,7 @@ type run struct {
 	system    system
 	workload  *loadgen.Workload
 	generator generator
+	prober    *loadgen.Prober
 	faults    *chaos.Nemesis
 	endpoints []loadgen.Endpoint
 	errors    errorRate
@@ -167,10 +177,7 @@ func (r *run) run(ctx context.Context) error {
 	}()
 
 	var err error
-	if r.workload, err = loadgen.NewWorkload(loadgen.WorkloadConfig{
-		Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Zipf: s.Load.Workload.Zipf, Mix: s.Load.Workload.Mix, Seed: s.Seed,
-		Retire: s.Load.Workload.Retire,
-	}); err != nil {
+	if r.workload, err = loadgen.NewWorkload(s.Load.Workload.Config(s.Seed)); err != nil {
 		return err
 	}
 	r.early = r.newEarly()
@@ -241,12 +248,16 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		return loadgen.Result{}, nil, fmt.Errorf("place the probes: %w", err)
 	}
 	start := r.now() + leadTime
-	var arrivals loadgen.Arrivals
-	if l.Arrivals.Constant > 0 && l.Driver != "k6" {
-		arrivals = loadgen.Constant(l.Arrivals.Constant)
+	arrivals, err := l.process(s.Seed)
+	if err != nil {
+		return loadgen.Result{}, nil, err
+	}
+	var search *climb
+	if l.Arrivals.FindMax != nil {
+		search = newClimb(&l, arrivals, start+l.Warmup)
 	}
 	var acks atomic.Int64
-	recordOp := func(op *history.Op) {
+	record := func(op *history.Op) {
 		if op.Outcome == history.OK {
 			acks.Add(1)
 		}
@@ -254,17 +265,21 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		if r.early != nil {
 			r.early.record(op)
 		}
+		if search != nil {
+			search.record(op)
+		}
 		r.record.Op(op)
 	}
 	var generator generator
 	if l.Driver == "k6" {
-		generator, start, err = r.startScript(ctx, recordOp)
+		arrivals = nil // the script decides
+		generator, start, err = r.startScript(ctx, record)
 	} else {
 		generator, err = loadgen.New(loadgen.Config{
-			Driver: l.Driver, Endpoints: r.endpoints, Codec: r.system.codec, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients,
+			Driver: l.Driver, Endpoints: r.endpoints, Codec: r.system.codec, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients, Think: l.Arrivals.Think,
 			Start: start, Warmup: l.Warmup, Duration: l.Duration, Timeout: l.Timeout,
 			Retry: loadgen.Retry{Max: l.Retry.Max, Duplicate: l.Retry.Duplicate.Share()}, Route: l.Route, MaxConns: l.MaxConns,
-			Seed: s.Seed, Tag: r.opt.Tag, Now: r.now, Record: recordOp,
+			Seed: s.Seed, Tag: r.opt.Tag, Now: r.now, Record: record,
 		})
 	}
 	if err != nil {
@@ -288,7 +303,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		Now: r.now, Start: start + l.Warmup, Record: r.record.Fault,
 	})
 	r.mu.Lock()
-	r.generator, r.faults = generator, faults
+	r.generator, r.prober, r.faults = generator, prober, faults
 	r.mu.Unlock()
 	r.enter("load", start, l.Warmup+l.Duration)
 	r.errors.begin(start, l.Warmup+l.Duration, s.Abort.Window, l.Timeout, arrivals)
@@ -311,7 +326,13 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		faultErr = faults.Run(injecting)
 	}()
 	healByHand := r.takeByHand(faults, start+l.Warmup)
-	result, err := generator.Run(ctx)
+	loading, endLoad := context.WithCancelCause(ctx)
+	if search != nil {
+		beside.Go(func() { search.watch(loading, r.now, endLoad) })
+	}
+	result, err := generator.Run(loading)
+	endLoad(nil)
+	r.errors.end(r.now())
 	stopAuditing() // one that waits for a stopped node ends once that is healed
 
 	r.enter("recovery", r.now(), recoverLimit)
@@ -423,7 +444,9 @@ func (r *run) removeData() {
 	}
 }
 
-// sample records the resources of the nodes and of this process.
+// sample records the resources of the nodes and of this process, and those of
+// this process once more when ctx ends: what befell the generator since the last
+// time must not go unseen.
 func (r *run) sample(ctx context.Context) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
@@ -437,6 +460,7 @@ func (r *run) sample(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			r.record.Sample(r.self())
 			return
 		}
 	}
@@ -444,13 +468,15 @@ func (r *run) sample(ctx context.Context) {
 
 // self is a sample of the generator, that is of this process.
 func (r *run) self() history.Sample {
-	s := selfSample(r.now())
+	s := loadgen.OwnSample(r.now())
 	r.mu.Lock()
-	g := r.generator
+	g, p := r.generator, r.prober
 	r.mu.Unlock()
 	if g != nil {
 		st := g.Stats()
-		s.LagP50, s.LagP99, s.LagMax, s.StallMax, s.Dispatched = st.LagP50, st.LagP99, st.LagMax, st.StallMax, st.Dispatched
+		s.LagP50, s.LagP99, s.LagMax, s.Dispatched = st.LagP50, st.LagP99, st.LagMax, st.Dispatched
+		s.StallMax = max(st.StallMax, p.StallMax()) // outages are measured by probes, also after the load
+		s.OwnDelayP99, s.OwnDelayMax = g.TakeOwnDelay()
 	}
 	return s
 }

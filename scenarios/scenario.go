@@ -16,6 +16,7 @@ type Scenario struct {
 	System  System            //
 	Load    Load              //
 	Probe   Probe             //
+	Record  Record            //
 	Faults  []Fault           // in the order of the file
 	Abort   Abort             //
 	Expect  map[string]string // expectation -> limit, as written
@@ -64,16 +65,16 @@ type Script struct {
 type Workload struct {
 	Name string         // one of loadgen.WorkloadNames
 	Keys int            // number of live keys
-	Zipf float64        // exponent of the popularity of keys; 0 is uniform
-	Mix  map[string]int // operation -> weight
+	Mix  map[string]int // operation -> weight; nil if the clients are on journeys
+
+	Zipf            float64 // exponent of the popularity of keys; 0 is uniform
+	Latest          bool    // by their age, the newest first; else by their number
+	HotKeys, HotOps Percent // share of the keys that takes a share of the operations, instead of Zipf; 0: none
+
+	ValuesFrom, ValuesTo int // bytes of a value that is written, uniform, both included; 0: as short as it can be
+	Sessions             int // clients that the operations belong to, each of which sends one after the other; 0: none
 
 	Retire int // writes that a key takes at most before another takes its place
-}
-
-// Arrivals says when operations are due. Exactly one of the fields is set.
-type Arrivals struct {
-	Constant float64 // operations per second, evenly spaced, whatever the system does (open loop)
-	Clients  int     // each sends its next operation when the last one has ended (closed loop)
 }
 
 // Retry says how often one operation is sent.
@@ -93,6 +94,11 @@ func (p Percent) Share() float64 { return float64(p) / 100 }
 type Probe struct {
 	Every time.Duration // between two probes of one key
 	Keys  int           // number of probe keys
+}
+
+// Record says how the run is recorded.
+type Record struct {
+	Compress bool // history.jsonl.zst instead of history.jsonl
 }
 
 // Fault is one fault of the schedule.

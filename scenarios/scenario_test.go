@@ -93,7 +93,7 @@ func TestLeastKeys(t *testing.T) {
 		for keys := 1; keys <= 3; keys++ {
 			text := edit(t, small, "{name: counter}", fmt.Sprintf("{name: %s, keys: %d}", name, keys))
 			_, refused := Parse("small.yaml", []byte(text), Options{})
-			_, unable := loadgen.NewWorkload(loadgen.WorkloadConfig{Name: name, Keys: keys})
+			_, unable := loadgen.NewWorkload(loadgen.WorkloadConfig{Name: name, Keys: keys, Sessions: loadgen.OwnOf(name).Sessions})
 			if (refused == nil) != (unable == nil) {
 				t.Errorf("%s: the parser says %v, the workload %v", name, refused, unable)
 			}
@@ -107,6 +107,7 @@ func TestSet(t *testing.T) {
 		ok  func(s *Scenario) bool
 	}{
 		{[]string{"system.bug=no-fence"}, func(s *Scenario) bool { return s.System.Bug == "no-fence" }},
+		{[]string{"record.compress=true"}, func(s *Scenario) bool { return s.Record.Compress }},
 		{[]string{"system.bug=no-fence", "system.bug="}, func(s *Scenario) bool { return s.System.Bug == "" }},
 		{[]string{"system.bug="}, func(s *Scenario) bool { return s.System.Bug == "" }},
 		{[]string{"system.store=postgres"}, func(s *Scenario) bool { return s.System.Store == "postgres" }},
@@ -128,6 +129,18 @@ func TestSet(t *testing.T) {
 		{[]string{"load.retry.max=5", "load.retry.max="}, func(s *Scenario) bool { return s.Load.Retry.Max == 3 }},
 		{[]string{"load.retry.duplicate=2.5%"}, func(s *Scenario) bool { return s.Load.Retry.Duplicate.Share() == 0.025 }},
 		{[]string{"load.workload.skew.zipf=1.2"}, func(s *Scenario) bool { return s.Load.Workload.Zipf == 1.2 }},
+		{[]string{"load.workload.skew=latest"}, func(s *Scenario) bool { return s.Load.Workload.Latest && s.Load.Workload.Zipf == 0.99 }},
+		{[]string{"load.workload.skew={hot: {keys: 1%, ops: 90%}}"}, func(s *Scenario) bool {
+			return s.Load.Workload.Config(s.Seed).Hot == loadgen.HotSet{Keys: 0.01, Ops: 0.9}
+		}},
+		{[]string{"load.workload={name: ycsb-d}"}, func(s *Scenario) bool { // has a skew and sizes of its own
+			c := s.Load.Workload.Config(s.Seed)
+			return c.Latest && c.Zipf == 0.99 && c.Values == loadgen.Sizes{From: 100, To: 100} && c.Mix["insert"] == 5
+		}},
+		{[]string{"load.workload={name: register, value_size: {from: 10, to: 1000}}"}, func(s *Scenario) bool {
+			return s.Load.Workload.Config(s.Seed).Values == loadgen.Sizes{From: 10, To: 1000}
+		}},
+		{[]string{"load.workload={name: shop}"}, func(s *Scenario) bool { return s.Load.Workload.Sessions == 100 && s.Load.Workload.Mix == nil }},
 		{[]string{"expect.answered_within.1s=95%"}, func(s *Scenario) bool { return s.Expect["answered_within.1s"] == "95%" }},
 		{[]string{"expect.steady.p99=50ms", "expect.steady.p99=60ms"}, func(s *Scenario) bool { return s.Expect["steady.p99"] == "60ms" && len(s.Expect) == 1 }},
 		{[]string{"expect.steady.p99="}, func(s *Scenario) bool { return len(s.Expect) == 0 }},
@@ -270,6 +283,11 @@ func TestResolvedRoundTrip(t *testing.T) {
 		"memory":  edit(t, small, "{name: reference}", "{name: reference, ack: memory, window: 250ms}"),
 		"store":   edit(t, small, "{name: reference}", "{name: reference, store: postgres}"),
 		"percent": small + "  retry: {max: 0, duplicate: 0.7%}\n",
+		"latest":  edit(t, small, "{name: counter}", "{name: counter, skew: latest, sessions: 20}"),
+		"older":   edit(t, small, "{name: counter}", "{name: counter, skew: {latest: 0.5}}"),
+		"hot":     edit(t, small, "{name: counter}", "{name: register, skew: {hot: {keys: 1.5%, ops: 90%}}, value_size: 100}"),
+		"sizes":   edit(t, small, "{name: counter}", "{name: ycsb-d, value_size: {from: 10, to: 1000}}"),
+		"shop":    edit(t, small, "{name: counter}", "{name: shop, sessions: 7}"),
 		"odd":     small + "expect: {\"true\": \"null\", \"a: b\": '#', '<<': \"0x1\", '': 1}\n",
 	}
 	for _, name := range bundledNames() {

@@ -25,9 +25,6 @@ import (
 // signals its child, and then its child's process group.
 const oneRequest = 100 * time.Millisecond
 
-// exitUnknown is the exit code for faults that are not proven.
-const exitUnknown = 2
-
 // handOptions says which faults to inject into what.
 type handOptions struct {
 	file    string // a scenario, or objects of faults alone

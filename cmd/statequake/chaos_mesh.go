@@ -60,8 +60,7 @@ func (m *meshFaults) render(ctx context.Context, i int, namespace string) (*mesh
 	if s := m.Scenario; s != nil {
 		name = s.Name + "-" + name
 		place.Seed = s.Seed
-		workload, err := loadgen.NewWorkload(loadgen.WorkloadConfig{
-			Name: s.Load.Workload.Name, Keys: s.Load.Workload.Keys, Zipf: s.Load.Workload.Zipf, Mix: s.Load.Workload.Mix, Seed: s.Seed})
+		workload, err := loadgen.NewWorkload(s.Load.Workload.Config(s.Seed))
 		if err != nil {
 			return nil, err
 		}

@@ -17,8 +17,10 @@ import (
 
 // Exit codes beside those of a verdict.
 const (
-	exitPass  = 0
-	exitError = 3
+	exitPass    = 0
+	exitUnknown = 2
+	exitError   = 3
+	exitMissed  = 4
 )
 
 // exit is an error that decides the exit code and has already been told.
@@ -46,7 +48,7 @@ error, 4 an expectation was missed or a regression, 5 inconclusive comparison.`,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(runCmd(), checkCmd(), compareCmd(), abCmd(), shrinkCmd(), reportCmd(), exportCmd(), doctorCmd(), scenariosCmd(), systemsCmd(), chaosCmd(), serveCmd(), clusterCmd(), versionCmd())
+	root.AddCommand(runCmd(), loadCmd(), checkCmd(), compareCmd(), abCmd(), shrinkCmd(), reportCmd(), exportCmd(), doctorCmd(), scenariosCmd(), systemsCmd(), chaosCmd(), serveCmd(), clusterCmd(), versionCmd())
 	return root
 }
 

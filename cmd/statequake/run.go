@@ -31,11 +31,11 @@ func runCmd() *cobra.Command {
 	var set []string
 	var seed int64
 	var out string
-	var keepData, noSandbox bool
+	var keepData, noSandbox, compress, allowSkip bool
 	var runs int
 	cmd := &cobra.Command{
-		Use:   "run SCENARIO",
-		Short: "Run a scenario: load, faults, audit, verdict",
+		Use:   "run SCENARIO|SUITE",
+		Short: "Run a scenario: load, faults, audit, verdict; or all scenarios of a suite",
 		Long: `Run a scenario, a file or the name of a bundled one, and judge it.
 
 Everything the run does is recorded in a run directory, from which
@@ -45,10 +45,16 @@ and judges what there is; a second Ctrl-C leaves at once.
 Where the kernel allows it the run has namespaces of its own: nothing of it can
 be left behind, no port collides and no packet leaves the machine.
 
-docs/own-system.md says how a scenario describes a system of your own.`,
+docs/own-system.md says how a scenario describes a system of your own.
+
+A suite is a folder of scenarios, or a bundled one such as suites/smoke. All of
+them are run, each into a folder of the run directory, and summed up there in
+summary.html. The same command goes on where it stopped: finished runs are kept.
+docs/suites.md says the rest.`,
 		Example: `  statequake run quickstart
   statequake run my.yaml --set load.arrivals.constant=800/s --set system.nodes=5
   statequake run steady --runs 6 --out runs/base    # for statequake compare
+  statequake run suites/smoke --runs 3              # a suite
   statequake run bugs/no-fence                      # a planted bug, found
   statequake run bugs/no-fence --set system.bug=    # its control`,
 		Args: cobra.ExactArgs(1),
@@ -58,6 +64,15 @@ docs/own-system.md says how a scenario describes a system of your own.`,
 			}
 			if cmd.Flags().Changed("seed") {
 				set = append(set, "seed="+strconv.FormatInt(seed, 10))
+			}
+			if compress {
+				set = append(set, "record.compress=true")
+			}
+			if scenarios.IsSuite(args[0]) {
+				return runSuite(cmd, args[0], &suiteRuns{out: out, runs: runs, allow: allowSkip, set: set})
+			}
+			if allowSkip {
+				return errors.New("--allow-skip: only for a suite")
 			}
 			s, err := scenarios.Open(args[0], scenarios.Options{Set: set, CheckExpectation: reports.CheckExpectation})
 			if err != nil {
@@ -92,6 +107,8 @@ docs/own-system.md says how a scenario describes a system of your own.`,
 	f.Int64Var(&seed, "seed", 0, "override the seed")
 	f.StringVarP(&out, "out", "o", "", "run directory, new or empty (default runs/TIME-NAME)")
 	f.IntVar(&runs, "runs", 1, "run it so many times, each with the next seed, into folders 0001, 0002, ... of the run directory")
+	f.BoolVar(&compress, "compress", false, "record history.jsonl.zst, five to eight times smaller; short for --set record.compress=true")
+	f.BoolVar(&allowSkip, "allow-skip", false, "of a suite, skip the scenarios that need what this machine lacks; without it they count as unknown")
 	f.BoolVar(&keepData, "keep-data", false, "keep the nodes' data directories")
 	f.BoolVar(&noSandbox, "no-sandbox", false, "run in the machine's own namespaces")
 	return cmd

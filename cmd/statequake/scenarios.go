@@ -13,7 +13,7 @@ import (
 func scenariosCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "scenarios [NAME]",
-		Short: "List the bundled scenarios, or print one",
+		Short: "List the bundled scenarios and suites, or print a scenario",
 		Example: `  statequake scenarios
   statequake scenarios quickstart > my.yaml`,
 		Args: cobra.MaximumNArgs(1),
@@ -29,6 +29,17 @@ func scenariosCmd() *cobra.Command {
 			w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 			for _, info := range scenarios.Bundled() {
 				fmt.Fprintf(w, "%s\t%s\n", info.Name, info.Scenario.Claim)
+			}
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			fmt.Println("\nSuites")
+			for _, info := range scenarios.Suites() {
+				claim := info.Suite.Claim
+				if claim == "" {
+					claim = info.Suite.Members[0].Scenario.Claim
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\n", info.Name, plural(len(info.Suite.Members), "scenario"), claim)
 			}
 			return w.Flush()
 		},

@@ -26,8 +26,13 @@ import (
 // acks are the contracts of the reference runtime.
 var acks = []string{"durable", "memory"}
 
-// plantedNames lists the planted bugs for messages.
-func plantedNames() string { return strings.Join(core.BugNames(), ", ") }
+// plantedNames lists the planted bugs for messages, those of the runtime and of
+// its services.
+func plantedNames() string {
+	names := append(core.BugNames(), services.BugNames()...)
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
 
 const (
 	drainTime = 10 * time.Second
@@ -69,7 +74,7 @@ proxies in ALL_PROXY (SOCKS5) and HTTP_PROXY, if these are set.`,
 				return fmt.Errorf("--ack %q: have %s", ack, strings.Join(acks, ", "))
 			}
 			plant, ok := core.Planted[bug]
-			if !ok && bug != "" {
+			if _, service := services.Planted[bug]; !ok && !service && bug != "" {
 				return fmt.Errorf("--bug %q: have %s", bug, plantedNames())
 			}
 			cfg.Bugs = plant.Bugs
@@ -82,7 +87,7 @@ proxies in ALL_PROXY (SOCKS5) and HTTP_PROXY, if these are set.`,
 			if cfg.Mailbox < 1 || cfg.MaxInFlight < 1 {
 				return fmt.Errorf("--mailbox %d, --max-in-flight %d: must be at least 1", cfg.Mailbox, cfg.MaxInFlight)
 			}
-			cfg.Memory, cfg.Types, cfg.Actions = ack == "memory", services.All(), services.Actions()
+			cfg.Memory, cfg.Types, cfg.Actions = ack == "memory", services.With(bug), services.Actions()
 			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 			return serve(cmd.Context(), cfg, profiles)
 		},

@@ -339,9 +339,5 @@ func size(s *scenarios.Scenario) string {
 	if len(s.Faults) > 0 {
 		faults = plural(len(s.Faults), "fault")
 	}
-	rate := fmt.Sprintf("%g/s", s.Load.Arrivals.Constant)
-	if s.Load.Arrivals.Clients > 0 {
-		rate = "from " + plural(s.Load.Arrivals.Clients, "client")
-	}
-	return fmt.Sprintf("%s, warmup %v and load %v, %s, %s, %s", faults, s.Load.Warmup, s.Load.Duration, rate, plural(s.Load.Workload.Keys, "key"), plural(s.System.Nodes, "node"))
+	return fmt.Sprintf("%s, warmup %v and load %v, %s, %s, %s", faults, s.Load.Warmup, s.Load.Duration, s.Load.Arrivals, plural(s.Load.Workload.Keys, "key"), plural(s.System.Nodes, "node"))
 }

@@ -15,7 +15,7 @@ import (
 // shapes are the members of all args, by name; strings begin with a quote.
 var shapes = [][]string{
 	{"n"}, {`"value`}, {`"item`, "quantity"}, {`"item`}, {`"to`, "amount"}, {"amount"}, {`"transfer`},
-	{"seq", "value"}, {`"player`, "score"}, {"position", `"device`}, {`"by`, "deadline_ms"}, {`"by`}, {},
+	{"seq", "value"}, {`"player`, "score"}, {"position", `"device`}, {`"row`, `"value`}, {`"row`}, {`"from`, "limit"}, {`"by`, "deadline_ms"}, {`"by`}, {},
 }
 
 // agree reports how plain and encoding/json differ on args of one shape, and
@@ -140,6 +140,8 @@ var everyday = []struct{ entity, op, args string }{
 	{"twin", "report", `{"seq":1,"value":-7}`}, {"twin", "get", `{}`},
 	{"board", "submit", `{"player":"p25","score":1}`}, {"board", "top", `{}`},
 	{"playback", "seek", `{"position":1234,"device":"tv"}`}, {"playback", "get", `{}`},
+	{"table", "read", `{"row":"user25"}`}, {"table", "scan", `{"from":"user25","limit":5}`}, {"table", "insert", `{"row":"user25","value":"v"}`},
+	{"table", "update", `{"row":"user25","value":"w"}`}, {"table", "modify", `{"row":"user25","value":"x"}`},
 	{"approval", "approve", `{"by":"u"}`}, {"approval", "submit", `{"by":"u","deadline_ms":5000}`}, {"approval", "expire", `{}`}, {"approval", "get", `{}`},
 }
 
@@ -151,6 +153,7 @@ func lived(t testing.TB, entity string) State {
 			{"cart", "add", fmt.Sprintf(`{"item":"sku-%d","quantity":1}`, i)},
 			{"board", "submit", fmt.Sprintf(`{"player":"p%d","score":%d}`, i, i)},
 			{"account", "debit", `{"to":"b","amount":1}`},
+			{"table", "insert", fmt.Sprintf(`{"row":"user%d","value":"v-%d"}`, i, i)},
 		} {
 			if in.entity == entity {
 				if _, _, err := state.Apply(in.op, json.RawMessage(in.args), "t0/1"); err != nil {

@@ -35,11 +35,12 @@ var entities = map[string]func() State{
 	"board":    func() State { return newBoard() },
 	"playback": func() State { return new(playback) },
 	"approval": func() State { return newApproval() },
+	"table":    func() State { return new(table) },
 }
 
 // For returns a fresh state of the named entity type ("counter", "register",
-// "cart", "account", "twin", "board", "playback", "approval") and whether there
-// is a model of it. An action has none.
+// "cart", "account", "twin", "board", "playback", "approval", "table") and whether
+// there is a model of it. An action has none.
 func For(entity string) (State, bool) {
 	newState, ok := entities[entity]
 	if !ok {

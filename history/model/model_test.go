@@ -163,6 +163,31 @@ func TestApply(t *testing.T) {
 			{"delete", `{}`, `w {"position":0,"device":""}`},
 			{"get", `{}`, `{"position":0,"device":""}`},
 		}},
+		{"table", []step{
+			{"read", `{"row":"b"}`, `{"value":null}`},
+			{"scan", `{"from":"","limit":3}`, `{"rows":[]}`},
+			{"update", `{"row":"b","value":"x"}`, `{"rejected":"no such row"}`},
+			{"modify", `{"row":"b","value":"x"}`, `{"rejected":"no such row"}`},
+			{"insert", `{"row":"b","value":"1"}`, `w {"rows":1}`},
+			{"insert", `{"row":"b","value":"2"}`, `{"rejected":"row exists"}`},
+			{"insert", `{"row":"a","value":"é"}`, `w {"rows":2}`},
+			{"insert", `{"row":"c","value":""}`, `w {"rows":3}`},
+			{"read", `{"row":"a"}`, `{"value":"é"}`},
+			{"update", `{"row":"b","value":"2"}`, `w {"rows":3}`},
+			{"modify", `{"row":"b","value":"longer than before"}`, `w {"old":"2"}`},
+			{"modify", `{"row":"b","value":"3"}`, `w {"old":"longer than before"}`},
+			{"scan", `{"from":"","limit":2}`, `{"rows":[{"row":"a","value":"é"},{"row":"b","value":"3"}]}`},
+			{"scan", `{"from":"aa","limit":9}`, `{"rows":[{"row":"b","value":"3"},{"row":"c","value":""}]}`},
+			{"scan", `{"from":"d","limit":9}`, `{"rows":[]}`},
+			{"scan", `{"from":"a","limit":0}`, `error table scan: args: limit: 0 is less than 1`},
+			{"scan", `{"limit":1}`, `error table scan: args: from is missing`},
+			{"read", `{}`, `error table read: args: row is missing`},
+			{"insert", `{"row":"e"}`, `error table insert: args: value is missing`},
+			{"update", `{"value":"e"}`, `error table update: args: row is missing`},
+			{"modify", `{"row":"a","value":1}`, `error table modify: args: json: cannot unmarshal number`},
+			{"get", `{}`, `error table: unknown operation "get"; have read, scan, insert, update, modify`},
+			{"scan", `{"from":"c","limit":1}`, `{"rows":[{"row":"c","value":""}]}`},
+		}},
 		{"approval", []step{
 			{"get", `{}`, `{"state":"none","round":0,"by":""}`},
 			{"approve", `{"by":"u"}`, `{"rejected":"not pending"}`},
@@ -225,7 +250,7 @@ func program(entity string) *rapid.Generator[[]step] {
 		op := rapid.SampledFrom(map[string][]string{
 			"counter": {"add", "get"}, "register": {"set", "get"}, "cart": {"add", "add", "remove", "get"},
 			"account": {"debit", "credit", "settle", "get"}, "twin": {"report", "get"}, "board": {"submit", "top"},
-			"playback": {"seek", "delete", "get"}, "approval": {"submit", "approve", "reject", "expire", "get"},
+			"playback": {"seek", "delete", "get"}, "table": {"insert", "insert", "update", "modify", "read", "scan"}, "approval": {"submit", "approve", "reject", "expire", "get"},
 		}[entity]).Draw(t, "op")
 		text := func() string { return quoted.Draw(t, "text") }
 		number := func(least, most int) int { return rapid.IntRange(least, most).Draw(t, "number") }
@@ -251,6 +276,12 @@ func program(entity string) *rapid.Generator[[]step] {
 			args = fmt.Sprintf(`{"player":%s,"score":%d}`, text(), number(0, 3))
 		case "playback seek":
 			args = fmt.Sprintf(`{"position":%d,"device":%s}`, number(0, 2), text())
+		case "table insert", "table update", "table modify":
+			args = fmt.Sprintf(`{"row":%s,"value":%s}`, text(), text())
+		case "table read":
+			args = fmt.Sprintf(`{"row":%s}`, text())
+		case "table scan":
+			args = fmt.Sprintf(`{"from":%s,"limit":%d}`, text(), number(1, 3))
 		case "approval submit":
 			args = fmt.Sprintf(`{"by":%s,"deadline_ms":%d}`, text(), number(1, 2))
 		case "approval approve", "approval reject":
@@ -285,6 +316,8 @@ func seen(t *rapid.T, entity string, state State) string {
 	switch entity {
 	case "board":
 		return learn("top", "")
+	case "table":
+		return learn("scan", `{"from":"","limit":99}`)
 	case "account":
 		all := learn("get", "")
 		for n := range transfers {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"statequake/reports/check"
 	"statequake/reports/stats"
@@ -75,6 +76,19 @@ type Counted struct {
 	Usable     int    `json:"usable"`     // passed, so that their figures are compared
 	Violations int    `json:"violations"` // broke their contract
 	Unknown    int    `json:"unknown"`    // prove nothing, or were never judged
+
+	Load *SideLoad `json:"load,omitempty"` // nil without usable runs
+}
+
+// SideLoad says how well the load generators of the usable runs of a side kept
+// up.
+type SideLoad struct {
+	Requested *float64      `json:"requested_rate_per_s"` // of all runs together, per run; nil if one has a closed loop
+	Achieved  float64       `json:"achieved_rate_per_s"`  // likewise
+	Unsent    int64         `json:"unsent"`               // sum
+	LagP50    time.Duration `json:"send_lag_p50_ns"`      // median of the runs in which it is known; 0 if there is none
+	LagP99    time.Duration `json:"send_lag_p99_ns"`      // largest
+	LagMax    time.Duration `json:"send_lag_max_ns"`      // largest
 }
 
 // Metric is the comparison of one figure. What is unknown is null.
@@ -441,7 +455,40 @@ func (s *Side) count() Counted {
 			c.Unknown++
 		}
 	}
+	c.Load = s.load()
 	return c
+}
+
+func (s *Side) load() *SideLoad {
+	usable := s.usable()
+	if len(usable) == 0 {
+		return nil
+	}
+	l := new(SideLoad)
+	requested, open := 0.0, true
+	var p50 []time.Duration
+	for _, run := range usable {
+		load := &run.verdict.Load
+		l.Achieved += load.AchievedRate / float64(len(usable))
+		l.Unsent += load.Unsent
+		if load.RequestedRate != nil {
+			requested += *load.RequestedRate / float64(len(usable))
+		} else {
+			open = false
+		}
+		if lag := load.SendLag; lag.P50 != nil && lag.P99 != nil && lag.Max != nil {
+			p50 = append(p50, *lag.P50)
+			l.LagP99, l.LagMax = max(l.LagP99, *lag.P99), max(l.LagMax, *lag.Max)
+		}
+	}
+	if open {
+		l.Requested = &requested
+	}
+	if len(p50) > 0 {
+		slices.Sort(p50)
+		l.LagP50 = p50[(len(p50)-1)/2]
+	}
+	return l
 }
 
 func (s *Side) usable() []*Run {

@@ -21,6 +21,9 @@ func (r *Report) Text(w io.Writer) error {
 	line("Scenario  %s", harmless(r.Scenario))
 	line("Base      %s", harmless(r.Base.about()))
 	line("Head      %s", harmless(r.Head.about()))
+	for _, text := range r.loads() {
+		line("Load      %s", text)
+	}
 	for i, text := range r.method() {
 		line("%-10s%s", []string{"Method", "", ""}[i], text)
 	}
@@ -63,6 +66,9 @@ func (r *Report) Markdown(w io.Writer) error {
 	line("\n**%s**", escape(r.headline()))
 	line("\n- Base: %s", escape(r.Base.about()))
 	line("- Head: %s", escape(r.Head.about()))
+	for _, text := range r.loads() {
+		line("- Load: %s", escape(text))
+	}
 	line("- Method: %s", escape(strings.Join(r.method(), " ")))
 	if len(r.Violations) > 0 {
 		line("\n## Violations in head\n")
@@ -205,6 +211,31 @@ func (c Counted) about() string {
 		text += fmt.Sprintf(", %d unknown", c.Unknown)
 	}
 	return text
+}
+
+// loads say how well the load generators kept up, a sentence for each side that
+// has usable runs.
+func (r *Report) loads() []string {
+	var texts []string
+	for _, side := range []struct {
+		name string
+		load *SideLoad
+	}{{"base", r.Base.Load}, {"head", r.Head.Load}} {
+		l := side.load
+		if l == nil {
+			continue
+		}
+		text := side.name + ": " + perSecond.format(l.Achieved) + " achieved"
+		if l.Requested != nil {
+			text = fmt.Sprintf("%s: %s requested, %s achieved", side.name, perSecond.format(*l.Requested), perSecond.format(l.Achieved))
+		}
+		text += fmt.Sprintf(", %d unsent", l.Unsent)
+		if l.LagMax > 0 {
+			text += fmt.Sprintf("; send lag p50 %s, p99 at most %s, max %s", duration(float64(l.LagP50)), duration(float64(l.LagP99)), duration(float64(l.LagMax)))
+		}
+		texts = append(texts, text)
+	}
+	return texts
 }
 
 // format writes a value of the unit.

@@ -42,10 +42,17 @@ type verdict struct {
 		Ack string `json:"ack"`
 	} `json:"system"`
 	Load struct {
-		OK            int64         `json:"ok"`
-		RequestedRate *float64      `json:"requested_rate_per_s"`
-		Duration      time.Duration `json:"duration_ns"`
-		Generator     stats.Fitness `json:"generator"`
+		OK            int64    `json:"ok"`
+		Unsent        int64    `json:"unsent"`
+		RequestedRate *float64 `json:"requested_rate_per_s"`
+		AchievedRate  float64  `json:"achieved_rate_per_s"`
+		SendLag       struct {
+			P50 *time.Duration `json:"p50"`
+			P99 *time.Duration `json:"p99"`
+			Max *time.Duration `json:"max"`
+		} `json:"send_lag_ns"`
+		Duration  time.Duration `json:"duration_ns"`
+		Generator stats.Fitness `json:"generator"`
 	} `json:"load"`
 	Latency    stats.Latency    `json:"latency_ns"`
 	Throughput stats.Throughput `json:"throughput_per_s"`

@@ -37,17 +37,37 @@ type Generator struct {
 	LagP50, LagP99, LagMax *time.Duration
 }
 
-// judgeGenerator applies the limits to what the generator is itself to blame
-// for. An operation that had to wait for a connection because the system did
-// not answer was handed out in time, so the achieved share compares operations
-// handed out (Sample.Dispatched) with operations due, at the generator's last
-// sample within the load phase, or its first one after it. Operations due in
-// the LagLimit before the sample are left out of the comparison: they are the
-// send lag's business. Without Dispatched, operations sent within the load
-// phase are compared with those scheduled. A closed loop has no such share.
-//
-// Without any sample nothing speaks for the generator: it is invalid.
+// judgeGenerator judges the generator of a recorded run by JudgeGenerator.
+// Operations that were due are counted in the history; without Dispatched,
+// operations sent within the load phase are compared with those scheduled.
 func judgeGenerator(run *trace.Run, cfg Config, s *Stats, sent int64) Generator {
+	due := func(until time.Duration) (n int64) {
+		for op, kind := range run.Ops.All() {
+			if (kind.Phase == history.Warmup || kind.Phase == history.Load) && op.Scheduled <= until {
+				n++
+			}
+		}
+		return n
+	}
+	if cfg.Closed {
+		due = nil
+	}
+	return JudgeGenerator(run.Samples, cfg.Load.To, due, sent, s.Scheduled)
+}
+
+// JudgeGenerator applies the limits to what the generator is itself to blame
+// for, as its samples tell it. An operation that had to wait for a connection
+// because the system did not answer was handed out in time, so the achieved
+// share compares operations handed out (Sample.Dispatched) with those due, at
+// the generator's last sample before the end of the load, or its first one after
+// it. Operations due in the LagLimit before the sample are left out of the
+// comparison: they are the send lag's business. Without Dispatched, sent is
+// compared with scheduled.
+//
+// due counts the operations due at until or before it, warm-up included; nil for
+// a closed loop, which has no such share. Without any sample nothing speaks for
+// the generator: it is invalid.
+func JudgeGenerator(samples []history.Sample, loadEnd time.Duration, due func(until time.Duration) int64, sent, scheduled int64) Generator {
 	g := Generator{Verdict: Valid}
 	worsen := func(to Fitness, reason string, args ...any) {
 		if to == Invalid || g.Verdict == Valid {
@@ -58,15 +78,15 @@ func judgeGenerator(run *trace.Run, cfg Config, s *Stats, sent int64) Generator 
 
 	var last, end *history.Sample // the last one; the one that decides about the share
 	var stall time.Duration
-	for i := range run.Samples {
-		sample := &run.Samples[i]
+	for i := range samples {
+		sample := &samples[i]
 		if sample.Node != GeneratorNode {
 			continue
 		}
 		if last == nil || sample.At >= last.At {
 			last = sample
 		}
-		if end == nil || decides(sample.At, end.At, cfg.Load.To) {
+		if end == nil || decides(sample.At, end.At, loadEnd) {
 			end = sample
 		}
 		stall = max(stall, sample.StallMax)
@@ -83,27 +103,22 @@ func judgeGenerator(run *trace.Run, cfg Config, s *Stats, sent int64) Generator 
 	if last.LagP99 > LagLimit {
 		worsen(Degraded, "The load generator's send lag p99 was %v (limit %v).", last.LagP99.Round(100*time.Microsecond), LagLimit)
 	}
-	if cfg.Closed {
+	if due == nil {
 		return g
 	}
-	done, due, what := sent, s.Scheduled, "sent"
+	done, of, what := sent, scheduled, "sent"
 	if last.Dispatched > 0 {
-		done, due, what = end.Dispatched, 0, "handed out"
-		for op, kind := range run.Ops.All() {
-			if (kind.Phase == history.Warmup || kind.Phase == history.Load) && op.Scheduled <= end.At-LagLimit {
-				due++
-			}
-		}
+		done, of, what = end.Dispatched, due(end.At-LagLimit), "handed out"
 	}
-	if due == 0 {
+	if of == 0 {
 		return g
 	}
-	share := float64(done) / float64(due)
+	share := float64(done) / float64(of)
 	switch {
 	case share < InvalidShare:
-		worsen(Invalid, "The load generator %s %d of %d due operations (%.1f %%, limit %.0f %%).", what, done, due, 100*share, 100*InvalidShare)
+		worsen(Invalid, "The load generator %s %d of %d due operations (%.1f %%, limit %.0f %%).", what, done, of, 100*share, 100*InvalidShare)
 	case share < DegradedShare:
-		worsen(Degraded, "The load generator %s %d of %d due operations (%.1f %%, limit %.0f %%).", what, done, due, 100*share, 100*DegradedShare)
+		worsen(Degraded, "The load generator %s %d of %d due operations (%.1f %%, limit %.0f %%).", what, done, of, 100*share, 100*DegradedShare)
 	}
 	return g
 }

@@ -60,3 +60,22 @@ func (h *histogram) summary() Summary {
 	}
 	return Summary{P50: at(50), P90: at(90), P99: at(99), P999: at(99.9), Max: h.max, N: n}
 }
+
+// Recorder collects latencies for a Summary where no run is recorded. The zero
+// value is not ready; use NewRecorder. One goroutine at a time may use it.
+type Recorder struct{ h *histogram }
+
+// NewRecorder returns an empty Recorder.
+func NewRecorder() *Recorder { return &Recorder{newHistogram()} }
+
+// Record adds a latency.
+func (r *Recorder) Record(d time.Duration) { r.h.record(d) }
+
+// Merge adds what other has recorded.
+func (r *Recorder) Merge(other *Recorder) {
+	r.h.hdr.Merge(other.h.hdr)
+	r.h.max = max(r.h.max, other.h.max)
+}
+
+// Summary returns the distribution of what was recorded.
+func (r *Recorder) Summary() Summary { return r.h.summary() }

@@ -73,7 +73,7 @@ func numbers(s *scenarios.Scenario) []number {
 	count("load.workload.keys", int64(s.Load.Workload.Keys), 1, func(s *scenarios.Scenario, n int64) { s.Load.Workload.Keys = int(n) })
 	if s.Load.Arrivals.Clients > 0 {
 		count("load.arrivals.closed.clients", int64(s.Load.Arrivals.Clients), 1, func(s *scenarios.Scenario, n int64) { s.Load.Arrivals.Clients = int(n) })
-	} else {
+	} else if s.Load.Arrivals.Constant > 0 { // how the others change is not to be made less
 		count("load.arrivals.constant", int64(s.Load.Arrivals.Constant), 1, func(s *scenarios.Scenario, n int64) { s.Load.Arrivals.Constant = float64(n) })
 	}
 	if own := s.System.Own; own == nil || own.Started() {

@@ -6,6 +6,7 @@
 //
 //	go run ./scripts/survive -n 20 -parallel 2
 //	go run ./scripts/survive -n 3 one-way memory-power-loss
+//	go run ./scripts/survive -n 10 domains        # a suite: all of scenarios/suites/domains
 //
 // A scenario whose faults are of kinds that another one has, too, is left out,
 // unless it is named or -all is given. Each is shortened: the first fault comes earlier, and
@@ -47,6 +48,7 @@ func main() {
 	flag.BoolVar(&c.all, "all", false, "also scenarios whose faults are of kinds that another one has, too")
 	flag.BoolVar(&c.whole, "whole", false, "do not shorten them")
 	flag.StringVar(&c.binary, "bin", "bin/statequake", "the program")
+	flag.StringVar(&c.suites, "suites", suites, "folder of the suites, each a folder")
 	flag.StringVar(&c.dir, "runs", "runs/survive", "folder for run directories")
 	flag.Int64Var(&c.seed, "seed", 1, "seed of the first run of each scenario; each further one takes the next")
 	flag.BoolVar(&c.resume, "resume", false, "keep the runs that are there, if they are the same")
@@ -67,6 +69,7 @@ type survival struct {
 	n, parallel int
 	all, whole  bool
 	binary      string
+	suites      string // folder of the suites
 	dir         string
 	seed        int64
 	resume      bool
@@ -152,12 +155,47 @@ func (c survival) plan(names []string) ([]*tally, error) {
 		}
 	}
 	for _, name := range names {
-		if !slices.Contains(have, name) {
-			return nil, fmt.Errorf("unknown scenario %q; have %s", name, strings.Join(have, ", "))
+		if slices.Contains(have, name) {
+			continue
 		}
+		more, err := c.suite(name)
+		if err != nil {
+			return nil, err
+		}
+		if len(more) == 0 {
+			return nil, fmt.Errorf("unknown scenario or suite %q; have %s", name, strings.Join(have, ", "))
+		}
+		plan = append(plan, more...)
 	}
 	if len(names) == 0 && !c.all {
 		plan = withoutCovered(plan)
+	}
+	return plan, nil
+}
+
+// suites is where a suite is a folder of scenarios.
+const suites = "scenarios/suites"
+
+// suite returns what is run of a suite; nothing if there is none of that
+// name.
+func (c survival) suite(name string) (plan []*tally, err error) {
+	files, err := filepath.Glob(filepath.Join(c.suites, filepath.Base(name), "*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		s, err := scenarios.Open(file, scenarios.Options{})
+		if err != nil {
+			return nil, err
+		}
+		if s.System.Bug != "" || len(s.Faults) == 0 {
+			return nil, fmt.Errorf("%s: has no fault to survive, or a bug", file)
+		}
+		t := &tally{Info: scenarios.Info{Name: file, Scenario: s}, title: filepath.Base(name) + "-" + s.Name, verdicts: map[string]int{}, causes: map[string]int{}}
+		if !c.whole {
+			t.set = shorten(s)
+		}
+		plan = append(plan, t)
 	}
 	return plan, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"statequake/chaos"
+	"statequake/loadgen"
 	"statequake/scenarios"
 )
 
@@ -150,6 +151,33 @@ func TestSurvival(t *testing.T) {
 				t.Errorf("%d, %v; want %d with %q in:\n%s", code, err, tt.code, tt.want, &out)
 			}
 		})
+	}
+}
+
+// A suite is all scenarios of a folder, and there is one for every workload.
+func TestSuite(t *testing.T) {
+	c := survival{n: 1, suites: "../../" + suites}
+	plan, err := c.plan([]string{"domains"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	for _, p := range plan {
+		have[p.Scenario.Load.Workload.Name] = true
+		if p.title != "domains-"+p.Scenario.Name || len(p.set) == 0 || p.Scenario.System.Ack != "durable" {
+			t.Errorf("%s: %v of %s, ack %s", p.title, p.set, p.Name, p.Scenario.System.Ack)
+		}
+		if kinds := kindsOf(p.Scenario); len(kinds) != 1 || kinds[0] != "PodChaos pod-kill" {
+			t.Errorf("%s has %v", p.title, kinds)
+		}
+	}
+	for _, name := range loadgen.WorkloadNames() {
+		if !have[name] {
+			t.Errorf("no scenario of the suite domains has the workload %s", name)
+		}
+	}
+	if _, err := c.plan([]string{"no-such-suite"}); err == nil {
+		t.Error("an unknown suite is no error")
 	}
 }
 
