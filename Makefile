@@ -11,17 +11,19 @@ SCENARIO ?= scenarios/quickstart.yaml
 # Each campaign has a number of its own.
 faults:  N ?= 50
 survive: N ?= 20
+stalls:  N ?= 20
 catch faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
-recovery: N ?= 5
+recovery bench-load: N ?= 5
 N        ?= 10
 HISTORIES ?= 1000000
 FUZZTIME ?= 30s
 BENCH    ?= .
+LOADTIME ?= 10s
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery differential sim bench throughput fuzz fmt vet lint imports vuln k6 stall-k6
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls differential sim bench bench-lag bench-load throughput fuzz fmt vet lint imports vuln k6 stall-k6
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,11 +81,21 @@ recovery: build ## outages as measured against a scripted server's own log, N ru
 differential: ## every fast checker against a search on HISTORIES random small histories (1000000)
 	STATEQUAKE_HISTORIES=$(HISTORIES) go test -count=1 -timeout 120m -v -run '^(TestRegister|TestCounter|TestSet|TestBank|TestWitnessAgainstPorcupine)$$' ./reports/check/differential ./reports/check
 
+stalls: build ## stops of the load generator and of nodes, N times (20) each: whom runs blame; CASES="generator node" for some
+	go run ./scripts/stalls -n $(N) $(ARGS) $(CASES)
+
 sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 	go run ./runtime/sim/cmd -seeds $(SEEDS)
 
 bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+bench-lag: ## how late operations are sent and arrive at 1,000/s and 5,000/s, N rounds (10), and the CPU it costs
+	go run ./scripts/lagbench -n $(N)
+
+bench-load: build ## CPU time per request of statequake load, wrk and vegeta, in N rounds (5) of LOADTIME (10s) each
+	go build -trimpath -o bin/loadbench ./scripts/loadbench
+	bin/loadbench -n $(N) -d $(LOADTIME) $(ARGS)
 
 throughput: build ## five runs each of durable-throughput and memory-throughput, in the same format
 	@runs=$$(mktemp -d); for ack in durable memory; do \

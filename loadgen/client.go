@@ -3,15 +3,13 @@ package loadgen
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
+	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"statequake/history"
+	"statequake/history/model"
 )
 
 // ClientConfig says where a Client sends operations.
@@ -38,6 +36,8 @@ type Client struct {
 	free   chan struct{} // holds one for every operation on its way
 	done   chan struct{}
 	watch  sync.WaitGroup
+
+	pending sync.WaitGroup // operations on their way
 }
 
 // NewClient checks the config and returns a Client. Nothing is sent yet.
@@ -90,8 +90,9 @@ func (c *Client) Invoke(ctx context.Context, op history.Op) history.Op {
 	if chance(c.c.Seed, op.N) < c.c.Retry.Duplicate {
 		f.legs = 2
 	}
-	c.sender.meter.dispatched(1)
-	c.sender.pending.Add(1)
+	c.sender.meter.dispatched(op.Client, 1)
+	c.pending.Add(1)
+	defer c.pending.Done()
 	if c.wait(ctx, f.expires) {
 		defer func() { <-c.free }()
 	}
@@ -146,7 +147,7 @@ func (c *Client) Identity(scheduled map[history.Phase]int64) error {
 // Close waits for the operations on their way and closes the connections. No
 // operation may be added any more.
 func (c *Client) Close() {
-	c.sender.pending.Wait()
+	c.pending.Wait()
 	close(c.done)
 	c.watch.Wait()
 	c.sender.wire.close()
@@ -158,55 +159,32 @@ func (c *Client) Close() {
 // the instant at which it stopped, which is after all of those. due must not
 // block.
 func Pace(ctx context.Context, now func() time.Duration, start, end time.Duration, arrivals Arrivals, due func(n int64, at time.Duration)) (n int64, stop time.Duration) {
-	type paced struct {
-		n    int64
-		stop time.Duration
-	}
-	done := make(chan paced)
+	p := pacer{now: now, start: start, end: end, arrivals: arrivals}
+	done := make(chan struct{})
 	go func() { // a goroutine of its own, so that the caller's thread stays as it is
-		n, stop := pace(ctx, now, start, end, arrivals, due)
-		done <- paced{n, stop}
+		defer close(done)
+		defer exact()()
+		for p.wait(ctx) {
+			due(p.take())
+		}
 	}()
-	p := <-done
-	return p.n, p.stop
+	<-done
+	return p.next, p.stop
 }
-
-// actions are the actions of the sample services, and the entity type whose keys
-// they call: their own key, and that in the argument "to".
-var actions = map[string]string{"transfer": "account"}
 
 // Touches returns the entities that an operation is about: the one that it is
 // sent to or, of an action, those that the action calls.
 func Touches(op *history.Op) []EntityKey {
-	entity, ok := actions[op.Entity]
-	if !ok {
+	if !model.Action(op.Entity) {
 		return []EntityKey{{op.Entity, op.Key}}
 	}
-	keys := []EntityKey{{entity, op.Key}}
-	var args struct {
-		To string `json:"to"`
-	}
-	if json.Unmarshal(op.Args, &args) == nil && args.To != "" {
-		keys = append(keys, EntityKey{entity, args.To})
-	}
-	return keys
-}
-
-// OwnSample reads the resources that this process has used so far.
-func OwnSample(at time.Duration) history.Sample {
-	s := history.Sample{At: at, Node: "generator", PID: os.Getpid()}
-	var usage unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &usage) == nil {
-		s.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
-		s.RSS = usage.Maxrss << 10 // the peak, in KiB, should there be no /proc
-	}
-	var size, resident int64 // in pages
-	if text, err := os.ReadFile("/proc/self/statm"); err == nil {
-		if n, _ := fmt.Sscan(string(text), &size, &resident); n == 2 {
-			s.RSS = resident * int64(os.Getpagesize())
+	var keys []EntityKey
+	for _, effect := range model.Derived(op.Entity, op.Key, op.Name, op.Args, op.ID) {
+		if key := (EntityKey{effect.Entity, effect.Key}); !slices.Contains(keys, key) {
+			keys = append(keys, key)
 		}
 	}
-	return s
+	return keys
 }
 
 // Process watches this process as a load generator whose operations somebody else
@@ -226,7 +204,7 @@ func WatchProcess(now func() time.Duration) *Process {
 }
 
 // Handed counts n more operations as handed out.
-func (o *Process) Handed(n int64) { o.m.dispatched(n) }
+func (o *Process) Handed(n int64) { o.m.dispatched(0, n) }
 
 // Lagged counts how late one operation was handed out.
 func (o *Process) Lagged(lag time.Duration) { o.m.lagged(lag) }

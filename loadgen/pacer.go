@@ -8,35 +8,52 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pace calls due once for every operation of an arrival process at the instant
-// it is due, late ones at once, and returns at end or when ctx is done. Instants
-// count from start on the run clock now. It returns how many operations it
-// handed out and the instant at which it stopped: end, or earlier if ctx was
-// done, and then everything handed out was due before it.
+// pacer tells when the operations of an arrival process are due, one after the
+// other. It is for one goroutine at a time.
 //
-// due must not block: whatever it waits for makes the next operation late.
-//
-// The loop has its thread to itself and lets the kernel wake it exactly: Go's
-// timers overshoot by about 1 ms when the process is idle, nanosleep with a
+// Whoever waits has its thread to itself (see exact) and lets the kernel wake it:
+// Go's timers overshoot by about 1 ms when the process is idle, nanosleep with a
 // timer slack of 1 ns by 20 to 30 us.
-func pace(ctx context.Context, now func() time.Duration, start, end time.Duration, arrivals Arrivals, due func(n int64, at time.Duration)) (n int64, stop time.Duration) {
-	defer exact()()
-	for {
-		at := arrivals.At(n)
-		if !sleepUntil(ctx, now, start+min(at, end)) {
-			stop = now() - start
-			if n > 0 {
-				stop = max(stop, arrivals.At(n-1)+1)
-			}
-			return n, min(stop, end)
-		}
-		if at >= end {
-			return n, end
-		}
-		due(n, at)
-		n++
-	}
+type pacer struct {
+	now        func() time.Duration // run clock
+	start, end time.Duration        // start on the run clock, end after it
+	arrivals   Arrivals
+
+	next int64         // the operation to wait for
+	stop time.Duration // instant after start at which arrivals stopped, once wait was false: end, or earlier if ctx was done; everything taken was due before it
 }
+
+// wait returns true when the next operation is due, at once if it is late; false
+// at the end of the arrivals, or when ctx is done.
+func (p *pacer) wait(ctx context.Context) bool {
+	at := p.arrivals.At(p.next)
+	if !sleepUntil(ctx, p.now, p.start+min(at, p.end)) {
+		p.stop = p.now() - p.start
+		if p.next > 0 {
+			p.stop = max(p.stop, p.arrivals.At(p.next-1)+1)
+		}
+		p.stop = min(p.stop, p.end)
+		return false
+	}
+	if at >= p.end {
+		p.stop = p.end
+		return false
+	}
+	return true
+}
+
+// take takes the operation that is due.
+func (p *pacer) take() (n int64, at time.Duration) {
+	n = p.next
+	p.next++
+	return n, p.arrivals.At(n)
+}
+
+// left is the time until the next operation is due, negative if it is late.
+func (p *pacer) left() time.Duration { return p.start + p.arrivals.At(p.next) - p.now() }
+
+// handOver is how long a goroutine may need to wake up.
+const handOver = 50 * time.Microsecond
 
 // exact gives the caller its thread to itself, with a timer slack of 1 ns, until
 // it calls undo.

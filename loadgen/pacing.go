@@ -17,7 +17,12 @@ func MeasurePacing(d time.Duration) PacingError {
 	began := time.Now()
 	now := func() time.Duration { return time.Since(began) }
 	m := newMeter(now)
-	n, _ := pace(context.Background(), now, 0, d, Constant(1000), func(_ int64, at time.Duration) { m.lagged(now() - at) })
+	p := pacer{now: now, end: d, arrivals: Constant(1000)}
+	defer exact()()
+	for p.wait(context.Background()) {
+		_, at := p.take()
+		m.lagged(now() - at)
+	}
 	s := m.stats()
-	return PacingError{N: n, P50: s.LagP50, P99: s.LagP99, Max: s.LagMax}
+	return PacingError{N: p.next, P50: s.LagP50, P99: s.LagP99, Max: s.LagMax}
 }

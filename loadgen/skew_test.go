@@ -15,7 +15,7 @@ import (
 
 // ownConfig is the workload as a scenario has it that only names it.
 func ownConfig(name string, keys int) WorkloadConfig {
-	own := OwnOf(name)
+	own := DefaultsOf(name)
 	return WorkloadConfig{Name: name, Keys: keys, Seed: 42, Zipf: own.Skew.Zipf, Latest: own.Skew.Latest, Hot: own.Skew.Hot, Values: own.Values, Sessions: own.Sessions}
 }
 

@@ -362,8 +362,8 @@ func Operations(workload string) (entity string, ops []Operation) {
 	return s.entity, ops
 }
 
-// Own is what a workload has where nothing else is said.
-type Own struct {
+// Defaults are what a workload has where nothing else is said.
+type Defaults struct {
 	Skew     Skew
 	Values   Sizes // zero: as long as the name that makes a value unique, if it writes any
 	Writes   bool  // it writes values
@@ -371,10 +371,10 @@ type Own struct {
 	Journey  bool // its clients are on journeys, which have no mix
 }
 
-// OwnOf returns what the named workload has where nothing else is said.
-func OwnOf(workload string) Own {
+// DefaultsOf returns what the named workload has where nothing else is said.
+func DefaultsOf(workload string) Defaults {
 	s := services[workload]
-	own := Own{Skew: s.skew, Values: s.values, Writes: s.writesValues, Journey: s.journey != nil}
+	own := Defaults{Skew: s.skew, Values: s.values, Writes: s.writesValues, Journey: s.journey != nil}
 	if own.Journey {
 		own.Sessions = defaultSessions
 	}

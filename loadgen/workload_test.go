@@ -280,7 +280,7 @@ func TestOperations(t *testing.T) {
 				t.Errorf("%s: %s %s carries %v, Operations says %+v", name, entity, op, keys, told)
 			}
 		}
-		if OwnOf(name).Journey {
+		if DefaultsOf(name).Journey {
 			mix = nil
 		}
 		w, err := NewWorkload(WorkloadConfig{Name: name, Keys: 10, Seed: 1, Mix: mix})

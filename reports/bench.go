@@ -69,6 +69,15 @@ func bench(v *Verdict) []byte {
 		all = append(all, number(cpu*1e9/float64(v.Latency.All.N))+" cpu-ns/op")
 	}
 	line("part=all", v.Latency.All.N, all...)
+	if f := v.FindMax; f != nil {
+		// Only what the system itself limited is a figure of the system.
+		if f.LimitedBy == stats.LimitBound && f.Knee != nil {
+			b.WriteString("Unit knee-ops/s better=higher\n")
+			line("part=find-max", int64(len(f.Levels)), number(*f.Knee)+" knee-ops/s")
+		} else {
+			config("# find-max", kneeText(f))
+		}
+	}
 	line("part=steady", v.Latency.Steady.N, summary(v.Latency.Steady, v.Throughput.Steady)...)
 	line("part=during-faults", v.Latency.DuringFaults.N, summary(v.Latency.DuringFaults, v.Throughput.DuringFaults)...)
 	for _, op := range slices.Sorted(maps.Keys(v.Latency.ByOp)) {

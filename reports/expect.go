@@ -102,6 +102,8 @@ type evaluation struct {
 	stats  *stats.Stats
 	faults []Fault
 	lost   int // lost acknowledged writes, -1 if unknown
+
+	findMax *stats.FindMax // nil without a search
 }
 
 // answeredWithin and its duration make a name: answered_within.1s.
@@ -127,6 +129,12 @@ var expectations = func() map[string]expectation {
 		}},
 		"rpo_max": {unit: durationUnit, measure: func(e *evaluation) float64 {
 			return e.worst(func(f *Fault) float64 { return orNaN(f.Recovery.RPO) })
+		}},
+		"knee_min": {unit: rateUnit, minimum: true, measure: func(e *evaluation) float64 {
+			if e.findMax == nil || e.findMax.Knee == nil {
+				return math.NaN()
+			}
+			return *e.findMax.Knee
 		}},
 		"throughput_min": {unit: rateUnit, minimum: true, measure: func(e *evaluation) float64 {
 			if e.stats.Throughput.All == nil {

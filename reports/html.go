@@ -68,6 +68,7 @@ type page struct {
 	Reasons  []string
 	Tiles    []tile
 
+	Search      *searchView // nil without a search for the highest rate
 	Timeline    *timeline
 	BucketWidth string
 	Latency     grid
@@ -149,6 +150,9 @@ func renderHTML(v *Verdict) ([]byte, error) {
 		Policy: fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; img-src data:; base-uri 'none'; form-action 'none'",
 			fingerprint(style), fingerprint(script)),
 	}
+	if v.FindMax != nil {
+		p.Search, t.Search = newSearchView(v.FindMax), newSearchLines(v.FindMax)
+	}
 	p.State, p.Symbol, p.Word = v.state()
 	for _, reason := range v.Reasons {
 		p.Reasons = append(p.Reasons, clip(reason, longText))
@@ -225,10 +229,16 @@ func (v *Verdict) loadWindow() stats.Window {
 
 func (v *Verdict) tiles() []tile {
 	var tiles []tile
+	if v.FindMax != nil {
+		tiles = append(tiles, kneeTile(v.FindMax))
+	}
 	for _, part := range []struct {
 		name    string
 		latency stats.Summary
 	}{{"steady", v.Latency.Steady}, {"during faults", v.Latency.DuringFaults}} {
+		if v.FindMax != nil && len(v.Faults) == 0 && part.name == "during faults" {
+			continue
+		}
 		p50, p99 := "–", "–"
 		if part.latency.N > 0 {
 			p50, p99 = duration(part.latency.P50), duration(part.latency.P99)

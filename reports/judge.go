@@ -37,6 +37,7 @@ type Verdict struct {
 	Latency        stats.Latency      `json:"latency_ns"`
 	AnsweredWithin map[string]float64 `json:"answered_within"`
 	Throughput     stats.Throughput   `json:"throughput_per_s"`
+	FindMax        *stats.FindMax     `json:"find_max,omitempty"` // of a search for the highest rate
 
 	Checks       []check.Result `json:"checks"`
 	LostAcks     *int           `json:"lost_acks"` // acknowledged writes that are gone, those the contract allows too
@@ -184,9 +185,17 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 		}
 	}
 
-	s := stats.Measure(run, stats.Config{
+	measure := stats.Config{
 		Load: window, Faults: disturbed, Closed: plan.Load.Arrivals.Closed.Clients > 0, Answered: answered(plan.Expect),
-	})
+	}
+	var found *stats.FindMax
+	if plan.search != nil {
+		found = plan.search.FindMax(run, window)
+		if until, ok := found.Trusted(); ok {
+			measure.Trusted = &until
+		}
+	}
+	s := stats.Measure(run, measure)
 	v := &Verdict{
 		Version: version, Scenario: plan.Name, Claim: plan.Claim, Seed: plan.Seed, Runs: 1,
 		System: System{
@@ -199,7 +208,7 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 			SendLag:   SendLag{s.Generator.LagP50, s.Generator.LagP99, s.Generator.LagMax},
 			Generator: s.Generator.Verdict, GeneratorReasons: s.Generator.Reasons,
 		},
-		Latency: s.Latency, AnsweredWithin: s.AnsweredWithin, Throughput: s.Throughput,
+		Latency: s.Latency, AnsweredWithin: s.AnsweredWithin, Throughput: s.Throughput, FindMax: found,
 		Checks: checks, Faults: faults,
 		Resources: s.Resources, GeneratorResources: s.GeneratorResources,
 		Machine: plan.Machine, Statequake: plan.Resolved.Statequake, Isolation: plan.Resolved.Isolation,
@@ -215,7 +224,7 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 	if reason := plan.undriven(run.Footer, s.Counts.Unsent); reason != "" {
 		v.Load.GeneratorReasons = append(slices.Clip(v.Load.GeneratorReasons), reason)
 	}
-	e := evaluation{stats: s, faults: faults, lost: -1}
+	e := evaluation{stats: s, faults: faults, lost: -1, findMax: found}
 	if lostKnown {
 		e.lost = len(lost)
 		v.LostAcks = &e.lost
@@ -280,7 +289,11 @@ func (v *Verdict) decide(footer *history.Footer, skipped int) {
 	} else {
 		notes = append(notes, v.Load.GeneratorReasons...)
 	}
-	if v.Load.Stopped != "" {
+	if v.FindMax != nil && v.FindMax.LimitedBy == stats.LimitGenerator {
+		notes = append(notes, fmt.Sprintf("The search for the highest rate is %s.", kneeText(v.FindMax)))
+	}
+	// A search ends by itself, and says so where its levels are.
+	if v.Load.Stopped != "" && (v.FindMax == nil || !v.FindMax.Ended()) {
 		notes = append(notes, fmt.Sprintf("The load was stopped early (%s); what had happened by then is judged.", v.Load.Stopped))
 	}
 	for _, x := range v.Expectations {

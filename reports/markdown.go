@@ -44,6 +44,15 @@ func markdown(v *Verdict) []byte {
 		line("- Made by: %s", escape(made))
 	}
 
+	if f := v.FindMax; f != nil {
+		line("\n## Highest rate\n\n%s.\n", escape(upperFirst(kneeText(f))))
+		table := newTable(&b, findMaxColumns...)
+		for i := range f.Levels {
+			table.row(levelCells(&f.Levels[i])...)
+		}
+		line("\n%s", escape(levelsText(f)))
+	}
+
 	line("\n## Latency\n\nOf operations answered ok, from the instant they were due to the last byte of the answer.\n")
 	table := newTable(&b, append([]string{""}, latencyColumns...)...)
 	for _, r := range v.latencies() {

@@ -14,6 +14,7 @@ import (
 
 	"statequake/history"
 	"statequake/reports/recovery"
+	"statequake/reports/stats"
 )
 
 // scenarioFile is the resolved scenario in a run directory.
@@ -49,6 +50,7 @@ type scenario struct {
 			Closed struct {
 				Clients int `yaml:"clients"`
 			} `yaml:"closed"`
+			FindMax *findMax `yaml:"find_max"`
 		} `yaml:"arrivals"`
 		Warmup   time.Duration `yaml:"warmup"`
 		Duration time.Duration `yaml:"duration"`
@@ -63,6 +65,8 @@ type scenario struct {
 			} `yaml:"spec"`
 		} `yaml:"chaos"`
 	} `yaml:"faults"`
+
+	search *stats.Search // of load.arrivals.find_max; nil without it
 
 	Expect  map[string]string `yaml:"expect"`
 	Machine Machine           `yaml:"machine"`
@@ -194,6 +198,11 @@ func readScenario(dir string) (*scenario, error) {
 	}
 	if s.Load.Duration <= 0 {
 		refuse("load.duration", "missing or not positive")
+	}
+	if f := s.Load.Arrivals.FindMax; f != nil {
+		if s.search, err = f.search(); err != nil {
+			refuse("load.arrivals.find_max", err.Error())
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Expect)) {
 		if err := CheckExpectation(name, s.Expect[name]); err != nil {

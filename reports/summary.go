@@ -36,6 +36,11 @@ func Summary(w io.Writer, v *Verdict, color bool, width int) error {
 	p.item("Load", load[0])
 	p.item("", load[1])
 
+	if v.FindMax != nil {
+		p.section()
+		p.findMax(v.FindMax)
+	}
+
 	p.section()
 	p.latencies(v)
 

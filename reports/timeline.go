@@ -41,6 +41,8 @@ type timeline struct {
 	Nodes  []nodeLine `json:"nodes"`
 	Hidden int        `json:"-"` // nodes without a line
 	Faults []band     `json:"faults"`
+
+	Search *searchLines `json:"find_max,omitempty"`
 }
 
 // nodeLine is what one node, or the load generator, used over time.

@@ -75,7 +75,7 @@ func (s *Scenario) Resolved(facts Facts) ([]byte, error) {
 	if s.Load.Driver == "k6" {
 		file.Load.Driver = s.Load.Script.resolved()
 	}
-	if s.Load.Driver != "k6" || s.Load.Arrivals.Constant > 0 { // else the script decides
+	if s.Load.Arrivals != (Arrivals{}) { // else a script decides
 		file.Load.Arrivals = s.Load.Arrivals.resolved()
 	}
 	file.Probe = map[string]any{"every": s.Probe.Every.String(), "keys": s.Probe.Keys}

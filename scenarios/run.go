@@ -257,7 +257,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		search = newClimb(&l, arrivals, start+l.Warmup)
 	}
 	var acks atomic.Int64
-	record := func(op *history.Op) {
+	recordOp := func(op *history.Op) {
 		if op.Outcome == history.OK {
 			acks.Add(1)
 		}
@@ -272,14 +272,14 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 	}
 	var generator generator
 	if l.Driver == "k6" {
-		arrivals = nil // the script decides
-		generator, start, err = r.startScript(ctx, record)
+		arrivals = nil // the script's, whatever its pacer may use
+		generator, start, err = r.startScript(ctx, recordOp)
 	} else {
 		generator, err = loadgen.New(loadgen.Config{
 			Driver: l.Driver, Endpoints: r.endpoints, Codec: r.system.codec, Workload: r.workload, Arrivals: arrivals, Clients: l.Arrivals.Clients, Think: l.Arrivals.Think,
 			Start: start, Warmup: l.Warmup, Duration: l.Duration, Timeout: l.Timeout,
 			Retry: loadgen.Retry{Max: l.Retry.Max, Duplicate: l.Retry.Duplicate.Share()}, Route: l.Route, MaxConns: l.MaxConns,
-			Seed: s.Seed, Tag: r.opt.Tag, Now: r.now, Record: record,
+			Seed: s.Seed, Tag: r.opt.Tag, Now: r.now, Record: recordOp,
 		})
 	}
 	if err != nil {
@@ -476,7 +476,9 @@ func (r *run) self() history.Sample {
 		st := g.Stats()
 		s.LagP50, s.LagP99, s.LagMax, s.Dispatched = st.LagP50, st.LagP99, st.LagMax, st.Dispatched
 		s.StallMax = max(st.StallMax, p.StallMax()) // outages are measured by probes, also after the load
-		s.OwnDelayP99, s.OwnDelayMax = g.TakeOwnDelay()
+		if g, ok := g.(*loadgen.Generator); ok {
+			s.OwnDelayP99, s.OwnDelayMax = g.TakeOwnDelay()
+		}
 	}
 	return s
 }

@@ -93,7 +93,7 @@ func TestLeastKeys(t *testing.T) {
 		for keys := 1; keys <= 3; keys++ {
 			text := edit(t, small, "{name: counter}", fmt.Sprintf("{name: %s, keys: %d}", name, keys))
 			_, refused := Parse("small.yaml", []byte(text), Options{})
-			_, unable := loadgen.NewWorkload(loadgen.WorkloadConfig{Name: name, Keys: keys, Sessions: loadgen.OwnOf(name).Sessions})
+			_, unable := loadgen.NewWorkload(loadgen.WorkloadConfig{Name: name, Keys: keys, Sessions: loadgen.DefaultsOf(name).Sessions})
 			if (refused == nil) != (unable == nil) {
 				t.Errorf("%s: the parser says %v, the workload %v", name, refused, unable)
 			}

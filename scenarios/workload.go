@@ -32,7 +32,7 @@ func (p *parser) workload(load object) Workload {
 
 		Retire: int(o.integer("retire", loadgen.MaxRetire, loadgen.MinRetire, loadgen.MaxRetire)),
 	}
-	own := loadgen.OwnOf(w.Name)
+	own := loadgen.DefaultsOf(w.Name)
 	if w.Name == "ledger" && w.Keys == 1 {
 		o.refuse("keys", "", "1 is out of range (2 to 1000000): a transfer of ledger needs two accounts")
 	}
@@ -80,7 +80,7 @@ func (p *parser) skew(o object, w *Workload, own loadgen.Skew) {
 }
 
 // valueSize reads how long the values are that the workload writes.
-func (p *parser) valueSize(o object, w *Workload, own loadgen.Own) {
+func (p *parser) valueSize(o object, w *Workload, own loadgen.Defaults) {
 	n := o.values["value_size"]
 	w.ValuesFrom, w.ValuesTo = own.Values.From, own.Values.To
 	if n == nil {
@@ -129,7 +129,7 @@ func (p *parser) sessions(load object, l *Load) {
 // mix reads the weights of a workload's operations; without any it is the
 // workload's own mix. workload is empty if it is not known.
 func (p *parser) mix(o object, workload string) map[string]int {
-	if loadgen.OwnOf(workload).Journey {
+	if loadgen.DefaultsOf(workload).Journey {
 		if o.has("mix") {
 			o.refuse("mix", "", "contradicts workload %s, whose journeys say what is sent", workload)
 		}

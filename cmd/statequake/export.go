@@ -19,12 +19,17 @@ func exportCmd() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "export RUN --format FORMAT",
-		Short: "Write a recorded run in the formats of vegeta, or as a history of Jepsen",
-		Long: `Write the operations of a run directory as results that vegeta report and
-vegeta plot (12.13) read: vegeta-json, vegeta-gob or vegeta-csv. A run that was
-cut short is exported as far as it goes.
+		Short: "Write a recorded run as CSV or an HdrHistogram log, or for vegeta or Jepsen",
+		Long: `Write the operations of a run directory for other tools. A run that was cut short
+is exported as far as it goes. docs/load.md has the details.
 
-Every operation is one result, whatever its outcome:
+With --format csv, one line per operation with all its fields, below a line of
+their names. With --format hdr, a log of HdrHistogram: for every second and every
+operation's name a histogram of latencies. Both are written while the history is
+read, so that a run of any size takes little memory.
+
+With --format vegeta-json, vegeta-gob or vegeta-csv, results that vegeta report
+and vegeta plot (12.13) read. Every operation is one, whatever its outcome:
 
   attack     name of the operation; with several phases "PHASE NAME". vegeta plot
              counts time from an attack's first result
@@ -40,6 +45,8 @@ and :write, a counter :read and :add, others their own operations.`,
 		Example: `  statequake export runs/20260101-120000-quickstart --format vegeta-json | vegeta report
   statequake export runs/20260101-120000-quickstart --format vegeta-gob -o run.gob
   vegeta plot --threshold=0 run.gob > run.html
+  statequake export runs/20260101-120000-quickstart --format hdr -o run.hlog
+  statequake export runs/20260101-120000-quickstart --format csv --phase all -o run.csv
   statequake export runs/20260101-120000-registers --format jepsen -o history.edn`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -63,6 +70,9 @@ and :write, a counter :read and :add, others their own operations.`,
 			if out == "" && format == export.VegetaGob && term.IsTerminal(int(os.Stdout.Fd())) {
 				return errors.New("--format: vegeta-gob is binary, and stdout is a terminal\nhint: name a file with -o, or use vegeta-json")
 			}
+			if format.Streamed() {
+				return exportStream(args[0], format, phases, out)
+			}
 			run, err := history.LoadRun(args[0])
 			if err != nil {
 				return err
@@ -85,7 +95,7 @@ and :write, a counter :read and :add, others their own operations.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&formatName, "format", "", "vegeta-json, vegeta-gob, vegeta-csv or jepsen")
+	f.StringVar(&formatName, "format", "", "hdr, csv, vegeta-json, vegeta-gob, vegeta-csv or jepsen")
 	f.StringVar(&entity, "entity", "", "with --format jepsen: type of entity; needed if the run has several")
 	f.StringArrayVar(&phaseNames, "phase", []string{string(history.Load)}, "warmup, load, probe, drain, audit or all; may be given several times")
 	f.StringVarP(&out, "out", "o", "", "file to write instead of stdout")

@@ -150,6 +150,7 @@ func runScenarios(ctx context.Context, s *scenarios.Scenario, dir, isolation str
 		}
 	}
 	fmt.Println()
+	sayKnees(dir)
 	if won != exitPass {
 		return exit(won)
 	}

@@ -577,7 +577,7 @@ func (r *Report) note(base, head *Side) {
 	differ("the machine they were made on", func(v *verdict) any { return v.Machine })
 	differ("the contract they were judged by (ack)", func(v *verdict) any { return v.System.Ack })
 	differ("the requested rate", func(v *verdict) any {
-		if v.Load.RequestedRate == nil {
+		if v.Load.RequestedRate == nil || v.FindMax != nil {
 			return nil
 		}
 		return *v.Load.RequestedRate
@@ -592,6 +592,11 @@ func (r *Report) note(base, head *Side) {
 		}
 		if mixed > 0 {
 			note("%d of %s are of runs with different seeds.", mixed, plural(r.Pairs, "pair"))
+		}
+	}
+	for _, side := range []*Side{base, head} {
+		if text := side.Knees(); text != "" {
+			note("%s: %s.", side.Path, text)
 		}
 	}
 	degraded := 0

@@ -545,7 +545,7 @@ func TestBudgets(t *testing.T) {
 		"":                                "b.yaml: is empty",
 		"# nothing\n":                     "b.yaml: is empty",
 		"- p99\n":                         "b.yaml:1: expected a mapping",
-		"p99: {}\n\np98: {}\n":            `b.yaml:3: unknown metric "p98"; have throughput, p50, p99, p99_faults, outage, lost_acks, cpu_per_op`,
+		"p99: {}\n\np98: {}\n":            `b.yaml:3: unknown metric "p98"; have throughput, p50, p99, p99_faults, outage, lost_acks, knee, cpu_per_op`,
 		"p99: {}\np99: {}\n":              `b.yaml:2: "p99" is given twice`,
 		"p99: 5%\n":                       "b.yaml:1: p99: expected a mapping",
 		"p99:\n  min: 5ms\n":              `b.yaml:2: p99: unknown field "min"; have margin, max`,

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"statequake/reports/stats"
 )
 
 // metric is a figure of a run that is compared.
@@ -29,16 +31,16 @@ const (
 // was not measured is NaN.
 var metrics = []metric{
 	{"throughput", "operations answered ok per second of the load", perSecond, true, 0.05,
-		func(v *verdict) float64 {
+		alike(func(v *verdict) float64 {
 			if v.Throughput.All == nil {
 				return math.NaN()
 			}
 			return *v.Throughput.All
-		}},
+		})},
 	{"p50", "median latency of ok operations", nanoseconds, false, 0.05,
-		func(v *verdict) float64 { return latency(v.Latency.All.P50, v.Latency.All.N) }},
+		alike(func(v *verdict) float64 { return latency(v.Latency.All.P50, v.Latency.All.N) })},
 	{"p99", "99th percentile of the latency of ok operations", nanoseconds, false, 0.10,
-		func(v *verdict) float64 { return latency(v.Latency.All.P99, v.Latency.All.N) }},
+		alike(func(v *verdict) float64 { return latency(v.Latency.All.P99, v.Latency.All.N) })},
 	{"p99_faults", "the same, of operations on their way while a fault was felt", nanoseconds, false, 0.10,
 		func(v *verdict) float64 { return latency(v.Latency.DuringFaults.P99, v.Latency.DuringFaults.N) }},
 	{"outage", "longest outage of a key after any fault", nanoseconds, false, 0.10, outage},
@@ -49,7 +51,19 @@ var metrics = []metric{
 			}
 			return float64(*v.LostAcks)
 		}},
-	{"cpu_per_op", "CPU time of all nodes, from their start, per operation answered ok", nanoseconds, false, 0.05, cpuPerOp},
+	{"knee", "highest rate at which find_max kept its bound, where the system was the limit", perSecond, true, 0.10, knee},
+	{"cpu_per_op", "CPU time of all nodes, from their start, per operation answered ok", nanoseconds, false, 0.05, alike(cpuPerOp)},
+}
+
+// alike is a figure of runs that have the same load. A search for the highest rate
+// drives the better system further, and then it looks the slower one.
+func alike(of func(*verdict) float64) func(*verdict) float64 {
+	return func(v *verdict) float64 {
+		if v.FindMax != nil {
+			return math.NaN()
+		}
+		return of(v)
+	}
 }
 
 // metricNames are the names of the metrics, in the order of the report.
@@ -88,6 +102,15 @@ func outage(v *verdict) float64 {
 		}
 	}
 	return longest
+}
+
+// knee is what the run's search for the highest rate found. If the generator was
+// the limit, or none was met, the system may bear more: nothing is known then.
+func knee(v *verdict) float64 {
+	if v.FindMax == nil || v.FindMax.Knee == nil || v.FindMax.LimitedBy != stats.LimitBound {
+		return math.NaN()
+	}
+	return *v.FindMax.Knee
 }
 
 // maxKnown is the larger of a and b; a may be NaN.

@@ -56,6 +56,7 @@ type verdict struct {
 	} `json:"load"`
 	Latency    stats.Latency    `json:"latency_ns"`
 	Throughput stats.Throughput `json:"throughput_per_s"`
+	FindMax    *stats.FindMax   `json:"find_max"`
 	Checks     []struct {
 		Name    string         `json:"name"`
 		Verdict check.Verdict  `json:"verdict"`

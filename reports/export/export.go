@@ -26,6 +26,8 @@ const (
 	VegetaJSON Format = "vegeta-json" // one JSON object per line
 	VegetaGob  Format = "vegeta-gob"  // binary, what vegeta attack writes
 	VegetaCSV  Format = "vegeta-csv"  // without a line of names
+	HDR        Format = "hdr"         // a log of HdrHistogram, see Stream
+	CSV        Format = "csv"         // every field of every operation, see Stream
 )
 
 var encoders = map[Format]func(io.Writer) vegeta.Encoder{
@@ -39,8 +41,8 @@ var phases = []history.Phase{history.Warmup, history.Load, history.Probe, histor
 
 // ParseFormat returns the format of that name, or an error that lists them.
 func ParseFormat(name string) (Format, error) {
-	if encoders[Format(name)] == nil {
-		return "", fmt.Errorf("unknown format %q; have %s, %s, %s", name, VegetaJSON, VegetaGob, VegetaCSV)
+	if f := Format(name); encoders[f] == nil && streams[f] == nil {
+		return "", fmt.Errorf("unknown format %q; have %s, %s, %s, %s, %s", name, HDR, CSV, VegetaJSON, VegetaGob, VegetaCSV)
 	}
 	return Format(name), nil
 }
@@ -95,11 +97,11 @@ func Results(run *history.Run, chosen []history.Phase) (iter.Seq[*vegeta.Result]
 		}
 	}
 	if len(ops) == 0 {
-		problem := fmt.Sprintf("%s: holds no operations of phase %s", run.Dir, list(chosen))
-		if held := held(run); len(held) > 0 {
-			problem += "\nhint: it holds some of phase " + list(held)
+		has := map[history.Phase]bool{}
+		for i := range run.Ops {
+			has[run.Ops[i].Phase] = true
 		}
-		return nil, errors.New(problem)
+		return nil, none(run.Dir, chosen, has)
 	}
 	slices.SortFunc(ops, func(a, b *history.Op) int {
 		return cmp.Or(cmp.Compare(a.Scheduled, b.Scheduled), cmp.Compare(a.ID, b.ID))
@@ -162,13 +164,14 @@ func result(op *history.Op) vegeta.Result {
 	return r
 }
 
-// held returns the phases that the run has operations of.
-func held(run *history.Run) []history.Phase {
-	has := map[history.Phase]bool{}
-	for i := range run.Ops {
-		has[run.Ops[i].Phase] = true
+// none says that a run has no operations of the chosen phases, and of which it
+// has.
+func none(dir string, chosen []history.Phase, has map[history.Phase]bool) error {
+	problem := fmt.Sprintf("%s: holds no operations of phase %s", dir, list(chosen))
+	if held := slices.DeleteFunc(slices.Clone(phases), func(p history.Phase) bool { return !has[p] }); len(held) > 0 {
+		problem += "\nhint: it holds some of phase " + list(held)
 	}
-	return slices.DeleteFunc(slices.Clone(phases), func(p history.Phase) bool { return !has[p] })
+	return errors.New(problem)
 }
 
 // printable escapes what cannot be printed.

@@ -161,6 +161,65 @@
   chart("cpu", 180, nodes(" %"), joined("cpu_percent"), { scale: upward(1.05), ticks: plain }, false);
   chart("rss", 180, nodes(" MiB"), joined("rss_mib"), { scale: upward(1.05), ticks: plain }, false);
 
+  // The charts of a search for the highest rate have rates for an x axis.
+  function byRate(id, series, table, y, bound) {
+    const place = document.getElementById(id), { knee: [knee] } = data.find_max;
+    const axis = more => Object.assign({
+      stroke: () => ink("--soft"), grid: { stroke: () => ink("--grid"), width: 1 }, ticks: { stroke: () => ink("--line"), width: 1 },
+      font: "12px system-ui, sans-serif",
+    }, more);
+    const rule = (u, x0, y0, x1, y1, color, dash) => {
+      u.ctx.strokeStyle = color;
+      u.ctx.lineWidth = 1.5 * devicePixelRatio;
+      u.ctx.setLineDash(dash.map(d => d * devicePixelRatio));
+      u.ctx.beginPath();
+      u.ctx.moveTo(x0, y0);
+      u.ctx.lineTo(x1, y1);
+      u.ctx.stroke();
+    };
+    const u = new uPlot({
+      width: Math.max(200, place.clientWidth), height: 220,
+      plugins: [{ hooks: { draw: u => {
+        const { left, top, width, height } = u.bbox;
+        u.ctx.save();
+        if (knee != null) {
+          const x = Math.round(u.valToPos(knee, "x", true));
+          rule(u, x, top, x, top + height, ink("--ink"), []);
+        }
+        if (bound != null) {
+          const at = Math.round(u.valToPos(bound, "y", true));
+          if (at >= top && at <= top + height) rule(u, left, at, left + width, at, ink("--bad"), [6, 4]);
+        }
+        u.ctx.restore();
+      } } }],
+      cursor: { y: false, sync: { key: "search" }, drag: { x: false, y: false }, points: { fill: (u, i) => u.series[i].stroke(u, i) } },
+      scales: { x: { time: false }, y: y.scale },
+      axes: [axis({ size: 30, values: (u, ticks) => ticks.map(t => t.toLocaleString("en") + "/s") }), axis({ size: 58, values: y.ticks })],
+      series: [{ label: "requested", value: (u, v) => v == null ? "–" : round(v) + "/s" }].concat(series),
+    }, table, place);
+    charts.push(u);
+    new ResizeObserver(() => {
+      if (printing || place.clientWidth === 0 || place.clientWidth === u.width) return;
+      requestAnimationFrame(() => u.setSize({ width: place.clientWidth, height: 220 }));
+    }).observe(place);
+  }
+  if (data.find_max && data.find_max.rate_per_s) {
+    const found = data.find_max, dots = { points: { show: true, size: 6 } };
+    const lines = [line("p50", 0, { ...dots, value: (u, v) => ms(v) })], columns = [found.p50_ms];
+    if (found.percentile !== "p50") {
+      lines.push(line(found.percentile, 1, { ...dots, value: (u, v) => ms(v), dash: [] }));
+      columns.push(found.bounded_ms);
+    }
+    const known = columns.flat().filter(v => v != null), bound = found.bound_ms[0];
+    const low = Math.min(bound, ...known), high = Math.max(bound, ...known);
+    byRate("search-latency", lines, [found.rate_per_s, ...columns],
+      { scale: { distr: 3, range: () => [low / 1.5, high * 1.5] }, ticks: (u, ticks) => ticks.map(tick) }, bound);
+    byRate("search-rate", [
+      line("ok/s", 0, { ...dots, value: value("/s") }),
+      line("as requested", 8, { value: value("/s"), dash: [2, 4] }),
+    ], [found.rate_per_s, found.ok_per_s, found.rate_per_s], { scale: upward(1.05), ticks: plain }, null);
+  }
+
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(u => u.redraw(false, true)));
   const opened = [];
   addEventListener("beforeprint", () => {

@@ -13,6 +13,11 @@ type Config struct {
 	Faults   []Window        // when faults disturbed the system; may overlap
 	Closed   bool            // closed loop: there is no requested rate
 	Answered []time.Duration // bounds for Stats.AnsweredWithin
+
+	// Trusted is the instant on the run clock until which the generator must have
+	// kept up, if not nil: later it was driven beyond what anybody bears, see
+	// FindMax.
+	Trusted *time.Duration
 }
 
 // Stats is the speed of a run. Only operations of the load phase count:
@@ -143,7 +148,8 @@ func Measure(run *trace.Run, cfg Config) *Stats {
 		s.AchievedRate = *achieved
 	}
 
-	s.Generator = judgeGenerator(run, cfg, s, sent)
+	early, until := trusted(run, cfg)
+	s.Generator = judgeGenerator(early, until, s, sent)
 	s.Resources, s.GeneratorResources = resources(run.Samples)
 	return s
 }

@@ -55,7 +55,10 @@ type Verdict struct {
 	Verdict  string   `json:"verdict"` // or Failed
 	Reasons  []string `json:"reasons"`
 	LostAcks *int     `json:"lost_acks"`
-	Checks   []struct {
+	Load     struct {
+		Generator string `json:"generator"`
+	} `json:"load"`
+	Checks []struct {
 		Violations []struct {
 			Kind string   `json:"kind"`
 			Ops  []string `json:"ops"`
