@@ -19,11 +19,13 @@ recovery bench-load: N ?= 5
 N        ?= 10
 HISTORIES ?= 1000000
 FUZZTIME ?= 30s
+DURATION ?= 10m
+RATE     ?= 5000
 BENCH    ?= .
 LOADTIME ?= 10s
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls differential sim bench bench-lag bench-load throughput fuzz fmt vet lint imports vuln k6 stall-k6
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load throughput fuzz fmt vet lint imports vuln k6 stall-k6
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +86,9 @@ differential: ## every fast checker against a search on HISTORIES random small h
 stalls: build ## stops of the load generator and of nodes, N times (20) each: whom runs blame; CASES="generator node" for some
 	go run ./scripts/stalls -n $(N) $(ARGS) $(CASES)
 
+soak: build ## memory and CPU of the harness over DURATION (10m) at RATE (5000) operations a second, bytes per operation
+	go run ./scripts/soak -duration $(DURATION) -rate $(RATE) $(ARGS)
+
 sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 	go run ./runtime/sim/cmd -seeds $(SEEDS)
 
@@ -91,7 +96,7 @@ bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 bench-lag: ## how late operations are sent and arrive at 1,000/s and 5,000/s, N rounds (10), and the CPU it costs
-	go run ./scripts/lagbench -n $(N)
+	go run ./loadgen/lagbench -n $(N)
 
 bench-load: build ## CPU time per request of statequake load, wrk and vegeta, in N rounds (5) of LOADTIME (10s) each
 	go build -trimpath -o bin/loadbench ./scripts/loadbench

@@ -71,7 +71,7 @@ func bench(v *Verdict) []byte {
 	line("part=all", v.Latency.All.N, all...)
 	if f := v.FindMax; f != nil {
 		// Only what the system itself limited is a figure of the system.
-		if f.LimitedBy == stats.LimitBound && f.Knee != nil {
+		if f.OfSystem() != nil {
 			b.WriteString("Unit knee-ops/s better=higher\n")
 			line("part=find-max", int64(len(f.Levels)), number(*f.Knee)+" knee-ops/s")
 		} else {

@@ -214,7 +214,8 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 		Machine: plan.Machine, Statequake: plan.Resolved.Statequake, Isolation: plan.Resolved.Isolation,
 		dir: dir, run: run, plan: plan.text,
 	}
-	if run.Footer != nil && run.Footer.Aborted == "" {
+	// A search ends by itself, and says so where its levels are.
+	if run.Footer != nil && run.Footer.Aborted == "" && (found == nil || !found.Ended()) {
 		v.Load.Stopped = run.Footer.Stopped
 	}
 	v.byHand = plan.unplanned(combined)
@@ -292,8 +293,7 @@ func (v *Verdict) decide(footer *history.Footer, skipped int) {
 	if v.FindMax != nil && v.FindMax.LimitedBy == stats.LimitGenerator {
 		notes = append(notes, fmt.Sprintf("The search for the highest rate is %s.", kneeText(v.FindMax)))
 	}
-	// A search ends by itself, and says so where its levels are.
-	if v.Load.Stopped != "" && (v.FindMax == nil || !v.FindMax.Ended()) {
+	if v.Load.Stopped != "" {
 		notes = append(notes, fmt.Sprintf("The load was stopped early (%s); what had happened by then is judged.", v.Load.Stopped))
 	}
 	for _, x := range v.Expectations {

@@ -107,7 +107,7 @@ docs/suites.md says the rest.`,
 	f.Int64Var(&seed, "seed", 0, "override the seed")
 	f.StringVarP(&out, "out", "o", "", "run directory, new or empty (default runs/TIME-NAME)")
 	f.IntVar(&runs, "runs", 1, "run it so many times, each with the next seed, into folders 0001, 0002, ... of the run directory")
-	f.BoolVar(&compress, "compress", false, "record history.jsonl.zst, five to eight times smaller; short for --set record.compress=true")
+	f.BoolVar(&compress, "compress", false, "record history.jsonl.zst, about eight times smaller; short for --set record.compress=true")
 	f.BoolVar(&allowSkip, "allow-skip", false, "of a suite, skip the scenarios that need what this machine lacks; without it they count as unknown")
 	f.BoolVar(&keepData, "keep-data", false, "keep the nodes' data directories")
 	f.BoolVar(&noSandbox, "no-sandbox", false, "run in the machine's own namespaces")

@@ -4,8 +4,6 @@ import (
 	"math"
 	"slices"
 	"time"
-
-	"statequake/reports/stats"
 )
 
 // metric is a figure of a run that is compared.
@@ -104,10 +102,9 @@ func outage(v *verdict) float64 {
 	return longest
 }
 
-// knee is what the run's search for the highest rate found. If the generator was
-// the limit, or none was met, the system may bear more: nothing is known then.
+// knee is what the run's search for the highest rate found.
 func knee(v *verdict) float64 {
-	if v.FindMax == nil || v.FindMax.Knee == nil || v.FindMax.LimitedBy != stats.LimitBound {
+	if v.FindMax == nil || v.FindMax.OfSystem() == nil {
 		return math.NaN()
 	}
 	return *v.FindMax.Knee

@@ -146,6 +146,15 @@ func (f *FindMax) Trusted() (time.Duration, bool) {
 	return f.Levels[f.above].start - f.Settle, true
 }
 
+// OfSystem is the knee if the system was the limit. If the generator was, or none
+// was met, the system may bear more, and nothing is known.
+func (f *FindMax) OfSystem() *float64 {
+	if f.LimitedBy != LimitBound {
+		return nil
+	}
+	return f.Knee
+}
+
 // KeptAgain is the rate of the highest level that kept the bound, if that is above
 // the knee; else nil.
 func (f *FindMax) KeptAgain() *float64 {

@@ -173,10 +173,10 @@ func (p *Plan) load(dir string, s *Planned, n int) (*Run, *reports.Verdict, erro
 	if exists(filepath.Join(dir, p.Log(s, n))) {
 		r.log = p.Log(s, n)
 	}
-	v, knee, err := readVerdict(filepath.Join(dir, r.Dir))
+	v, err := reports.Read(filepath.Join(dir, r.Dir))
 	switch {
 	case err == nil:
-		r.judge(v, knee)
+		r.judge(v)
 		return r, v, nil
 	case !missing(err):
 		r.Outcome, r.Says = Failed, err.Error()
@@ -190,28 +190,6 @@ func (p *Plan) load(dir string, s *Planned, n int) (*Run, *reports.Verdict, erro
 		r.Outcome, r.Says = Failed, "no verdict: "+p.lastWords(dir, s, n)
 	}
 	return r, nil, nil
-}
-
-// readVerdict reads a verdict.json and the knee in it, which only a search for
-// the highest rate has.
-func readVerdict(dir string) (*reports.Verdict, *float64, error) {
-	v, err := reports.Read(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "verdict.json"))
-	if err != nil {
-		return nil, nil, err
-	}
-	var search struct {
-		FindMax struct {
-			Knee *float64 `json:"knee_rate_per_s"`
-		} `json:"find_max"`
-	}
-	if err := json.Unmarshal(data, &search); err != nil {
-		return nil, nil, fmt.Errorf("%s: find_max: %w", dir, err)
-	}
-	return v, search.FindMax.Knee, nil
 }
 
 func exists(path string) bool {
@@ -232,7 +210,11 @@ func (p *Plan) lastWords(dir string, s *Planned, n int) string {
 }
 
 // judge fills in what the run's verdict says.
-func (r *Run) judge(v *reports.Verdict, knee *float64) {
+func (r *Run) judge(v *reports.Verdict) {
+	var knee *float64
+	if v.FindMax != nil {
+		knee = v.FindMax.OfSystem()
+	}
 	r.judged, r.Reasons, r.Says = true, v.Reasons, v.Headline()
 	r.Requested, r.Achieved, r.Throughput, r.Knee = v.Load.RequestedRate, &v.Load.AchievedRate, v.Throughput.All, knee
 	r.OutageMax, r.KeysDead = v.LongestOutage()

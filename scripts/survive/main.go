@@ -12,6 +12,9 @@
 // unless it is named or -all is given. Each is shortened: the first fault comes earlier, and
 // the load ends some time after the last.
 //
+// A run that is unknown for no other reason than that the load generator was
+// starved is made again, at most twice; so is one that is resumed.
+//
 // It exits 0 if every run passed and what can be lost was, 1 if a run found a
 // violation or left something behind, 2 if none did but some could not prove anything, or nothing was
 // lost where something can be, 3 if it could not be told.
@@ -64,6 +67,9 @@ func main() {
 	os.Exit(code)
 }
 
+// repeats is how often a run is made again whose load generator was starved.
+const repeats = 2
+
 // survival is n runs of every scenario.
 type survival struct {
 	n, parallel int
@@ -98,7 +104,7 @@ func (c survival) run(ctx context.Context, names []string, out io.Writer) (code 
 	}
 	began := time.Now()
 	var mu sync.Mutex
-	done, runs := 0, c.n*len(plan)
+	done, again, runs := 0, 0, c.n*len(plan)
 	err = campaign.Each(ctx, runs, c.parallel, func(ctx context.Context, i int) error {
 		t, seed := plan[i%len(plan)], c.seed+int64(i/len(plan)) // a round of all, then the next
 		dir := filepath.Join(c.dir, fmt.Sprintf("%s-%d", t.title, seed))
@@ -108,6 +114,14 @@ func (c survival) run(ctx context.Context, names []string, out io.Writer) (code 
 		}
 		run := campaign.Run{Binary: c.binary, Dir: dir, Args: args, Resume: c.resume}
 		outcome, v, err := run.Do(ctx)
+		for try := 0; err == nil && v.OnlyStarved() && try < repeats; try++ {
+			mu.Lock()
+			again++
+			fmt.Fprintf(out, "%s seed %d: the load generator was starved; is made again\n", t.title, seed)
+			mu.Unlock()
+			run.Resume = false
+			outcome, v, err = run.Do(ctx)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.title, err)
 		}
@@ -122,7 +136,7 @@ func (c survival) run(ctx context.Context, names []string, out io.Writer) (code 
 	if err != nil {
 		return 0, err
 	}
-	return c.report(plan, time.Since(began), out)
+	return c.report(plan, time.Since(began), again, out)
 }
 
 // plan selects the scenarios: the named ones, or those that have faults and no
@@ -176,14 +190,17 @@ func (c survival) plan(names []string) ([]*tally, error) {
 // suites is where a suite is a folder of scenarios.
 const suites = "scenarios/suites"
 
-// suite returns what is run of a suite; nothing if there is none of that
-// name.
+// suite returns what is run of a suite, the scenarios in its folder but not those
+// that its suite.yaml names; nothing if there is none of that name.
 func (c survival) suite(name string) (plan []*tally, err error) {
 	files, err := filepath.Glob(filepath.Join(c.suites, filepath.Base(name), "*.yaml"))
 	if err != nil {
 		return nil, err
 	}
 	for _, file := range files {
+		if filepath.Base(file) == "suite.yaml" {
+			continue
+		}
 		s, err := scenarios.Open(file, scenarios.Options{})
 		if err != nil {
 			return nil, err
@@ -360,8 +377,9 @@ func longest(a, b *time.Duration) *time.Duration {
 	return a
 }
 
-// report prints the tables and returns the exit code.
-func (c survival) report(plan []*tally, took time.Duration, out io.Writer) (int, error) {
+// report prints the tables and returns the exit code. again counts the runs that
+// were made again.
+func (c survival) report(plan []*tally, took time.Duration, again int, out io.Writer) (int, error) {
 	durable, memory := [][]string{{"ack: durable", "faults", "pass", "unknown", "violation", "failed", "missed expectations", "lost acks", "outage median", "max"}},
 		[][]string{{"ack: memory", "faults", "pass", "unknown", "violation", "failed", "lost acks median", "max", "oldest lost median", "max", "window"}}
 	runs, passed, violations, left, nothingLost := 0, 0, 0, 0, false
@@ -428,8 +446,8 @@ func (c survival) report(plan []*tally, took time.Duration, out io.Writer) (int,
 		fmt.Fprint(out, line)
 		markdown.WriteString("- " + line)
 	}
-	fmt.Fprintf(out, "%d of %d runs passed, %d found a violation, %d things were left behind, in %s; Markdown in %s\n",
-		passed, runs, violations, left, took.Round(time.Second), filepath.Join(c.dir, "table.md"))
+	fmt.Fprintf(out, "%d of %d runs passed, %d found a violation, %d things were left behind, %d runs were made again, in %s; Markdown in %s\n",
+		passed, runs, violations, left, again, took.Round(time.Second), filepath.Join(c.dir, "table.md"))
 	errs = append(errs, os.WriteFile(filepath.Join(c.dir, "table.md"), []byte(markdown.String()), 0o644))
 	switch {
 	case violations > 0 || left > 0:

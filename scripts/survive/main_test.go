@@ -154,6 +154,36 @@ func TestSurvival(t *testing.T) {
 	}
 }
 
+// A run that only the starvation of the load generator made unknown is made
+// again, and that is said.
+func TestStarvedRunsAreMadeAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "statequake")
+	script := `#!/bin/sh
+for dir in "$@"; do :; done # the last argument
+mkdir -p "$dir"
+verdict='{"verdict":"pass","lost_acks":0}'
+case "$*" in
+*seed=2*) [ -e "$0.again" ] || verdict='{"verdict":"unknown","reasons":["The load generator did not get to run for 404ms (limit 250ms)."]}'
+	touch "$0.again" ;;
+esac
+echo "$verdict" >"$dir/verdict.json"
+`
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c := survival{n: 3, parallel: 1, binary: path, dir: t.TempDir(), seed: 1}
+	code, err := c.run(context.Background(), []string{"kill-owner"}, &out)
+	if err != nil || code != 0 {
+		t.Errorf("%d, %v:\n%s", code, err, &out)
+	}
+	for _, want := range []string{"kill-owner seed 2: the load generator was starved; is made again\n", "3 of 3 runs passed", " 1 runs were made again"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in:\n%s", want, &out)
+		}
+	}
+}
+
 // A suite is all scenarios of a folder, and there is one for every workload.
 func TestSuite(t *testing.T) {
 	c := survival{n: 1, suites: "../../" + suites}

@@ -2,7 +2,7 @@
 // that costs: against a server of its own, in another process, at each rate in
 // turns, so many rounds.
 //
-//	go run ./scripts/lagbench -n 5
+//	go run ./loadgen/lagbench -n 5
 //
 // How late an operation is, is measured at three places:
 //
@@ -22,6 +22,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -37,7 +38,6 @@ import (
 
 	"statequake/history"
 	"statequake/loadgen"
-	"statequake/scripts/campaign"
 )
 
 func main() {
@@ -198,7 +198,7 @@ func bench(n int, length time.Duration, rates string, out io.Writer) error {
 				return err
 			}
 			rounds[rate] = append(rounds[rate], r)
-			fmt.Fprintf(os.Stderr, "round %d of %d, %d/s: sent p50 %s\n", i+1, n, rate, micros(campaign.Quantile(r.sent, 0.5)))
+			fmt.Fprintf(os.Stderr, "round %d of %d, %d/s: sent p50 %s\n", i+1, n, rate, micros(quantile(r.sent, 0.5)))
 		}
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -217,9 +217,9 @@ func bench(n int, length time.Duration, rates string, out io.Writer) error {
 			for _, q := range []float64{0.5, 0.99, 1} {
 				var values []time.Duration
 				for _, r := range rounds[rate] {
-					values = append(values, campaign.Quantile(place.of(r), q))
+					values = append(values, quantile(place.of(r), q))
 				}
-				fmt.Fprintf(table, "\t%s [%s-%s]", micros(campaign.Quantile(values, 0.5)), micros(slices.Min(values)), micros(slices.Max(values)))
+				fmt.Fprintf(table, "\t%s [%s-%s]", micros(quantile(values, 0.5)), micros(slices.Min(values)), micros(slices.Max(values)))
 			}
 			fmt.Fprintln(table, "\t")
 		}
@@ -231,6 +231,13 @@ func bench(n int, length time.Duration, rates string, out io.Writer) error {
 		fmt.Fprintf(table, "%d/s\tCPU s per s\t%.3f [%.3f-%.3f]\t\t\t\n", rate, cpu[(n-1)/2], cpu[0], cpu[n-1])
 	}
 	return table.Flush()
+}
+
+// quantile is the smallest of the values that at least the share q of them does not
+// exceed (nearest rank). It sorts them.
+func quantile(values []time.Duration, q float64) time.Duration {
+	slices.Sort(values)
+	return values[max(0, int(math.Ceil(q*float64(len(values))))-1)]
 }
 
 func micros(d time.Duration) string {
