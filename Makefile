@@ -25,7 +25,7 @@ BENCH    ?= .
 LOADTIME ?= 10s
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load throughput fuzz fmt vet lint imports vuln
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load throughput fuzz fmt vet lint imports vuln k6 stall-k6
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ build: ## build bin/statequake
 	@echo "building; the first time takes some minutes, since etcd is built too"
 	go build -trimpath -o bin/statequake ./cmd/statequake
 
+# A module and a program of its own, since k6 is AGPL-3.0.
+k6: ## build bin/statequake-k6: k6 with the module k6/x/statequake, for scenarios with a script
+	cd loadgen/k6 && go build -trimpath -o ../../bin/statequake-k6 ./statequake-k6
+
 # One package at a time: many start clusters, and runs of a starved generator
 # prove nothing.
 test: ## the tests
@@ -46,8 +50,9 @@ test: ## the tests
 check: fmt vet lint imports ## format, vet, staticcheck and import rules; changes nothing
 	@echo "check: all clean"
 
-e2e: build ## the tests that start real clusters and kill real processes
+e2e: build k6 ## the tests that start real clusters and kill real processes
 	go test -count=1 -timeout 30m -tags e2e ./...
+	cd loadgen/k6 && go test -count=1 -timeout 10m -tags e2e ./...
 
 # The API server takes some minutes to build the first time. etcd is the one that
 # the product embeds.
@@ -103,6 +108,9 @@ throughput: build ## five runs each of durable-throughput and memory-throughput,
 		cat "$$runs/$$ack"/*/results.bench; \
 	done; echo "runs: $$runs" >&2
 
+stall-k6: ## p99 of a script with ten users after a stall of 1 s, N runs (10): the pacer's and k6's own
+	cd loadgen/k6 && STATEQUAKE_TIMES=$(N) go test -count=1 -timeout 60m -tags e2e -v -run '^TestStall$$' .
+
 # Shrinking each input that is merely new would take nearly all of the time.
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@for package in $$(go list ./...); do \
@@ -120,13 +128,15 @@ fmt:
 
 vet:
 	go vet -tags e2e,e2e_kubernetes ./...
+	cd loadgen/k6 && go vet -tags e2e ./...
 
 lint:
 	$(TOOL) staticcheck -tags e2e,e2e_kubernetes ./...
+	cd loadgen/k6 && go tool -modfile=../../tools/go.mod staticcheck -tags e2e ./...
 
 # Not cached: the test cache does not see that an import has changed.
 imports:
-	go test -count=1 -run '^(TestImports|TestForbidden)$$' .
+	go test -count=1 -run '^(TestImports|TestImportsOfK6|TestForbidden)$$' .
 
 vuln: ## known vulnerabilities in what is used; needs the network
 	@status=0; report=$$($(TOOL) govulncheck ./... 2>&1) || status=$$?; echo "$$report"; \

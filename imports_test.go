@@ -5,9 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/parser"
+	"go/token"
 	"io"
+	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -32,7 +37,9 @@ var rules = []rule{
 		"history is the format of a run directory: any tool can read it with the standard library and a Zstandard decoder"},
 	{"runtime", []string{"runtime"},
 		"the runtime is a system under test: it does not know the harness that judges it"},
-	{"loadgen", []string{"loadgen", "history"},
+	{"loadgen/k6", []string{"loadgen", "history.", "fixtures/reference.", "chaos/hand."},
+		"the extension of k6 puts the load generator together with what it can reach, in a program of its own"},
+	{"loadgen", []string{"loadgen.", "loadgen/script.", "history"},
 		"load, faults and fixtures know the history, not each other: adapters satisfy small interfaces of their consumers"},
 	{"chaos", []string{"chaos", "history."},
 		"load, faults and fixtures know the history, not each other: adapters satisfy small interfaces of their consumers"},
@@ -100,6 +107,40 @@ func TestImports(t *testing.T) {
 	}
 	if checked < 5 {
 		t.Fatalf("go list shows %d packages of %s; the rules are not checked", checked, ours)
+	}
+}
+
+// The module of k6 is not among the packages of this one, so its imports are read
+// from its files: no library need be there for that.
+func TestImportsOfK6(t *testing.T) {
+	checked := 0
+	err := filepath.WalkDir("loadgen/k6", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		checked++
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			first, _, _ := strings.Cut(imported, "/")
+			standard := first != "statequake" && !strings.Contains(first, ".")
+			if reason := forbidden(ours+filepath.ToSlash(filepath.Dir(path)), imported, standard); reason != "" {
+				t.Errorf("%s imports %s: %s", path, imported, reason)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if checked < 5 {
+		t.Fatalf("%d files in loadgen/k6; the rules are not checked", checked)
 	}
 }
 
@@ -181,6 +222,14 @@ func TestForbidden(t *testing.T) {
 		{"runtime/core", "statequake/history", false},
 		{"loadgen", "statequake/history/model", true},
 		{"loadgen", "statequake/chaos", false},
+		{"loadgen", "go.k6.io/k6/metrics", false},
+		{"loadgen", "statequake/loadgen/k6", false},
+		{"loadgen/script", "statequake/loadgen", true},
+		{"loadgen/script", "go.k6.io/k6/cmd", false},
+		{"loadgen/k6", "go.k6.io/k6/metrics", true},
+		{"loadgen/k6", "statequake/loadgen/script", true},
+		{"loadgen/k6", "statequake/scenarios", false},
+		{"loadgen/k6", "statequake/runtime/node", false},
 		{"chaos", "statequake/history", true},
 		{"chaos", "statequake/fixtures/reference", false},
 		{"chaos", "k8s.io/client-go/kubernetes", false},

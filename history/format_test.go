@@ -82,6 +82,7 @@ func TestFormatTables(t *testing.T) {
 		{"## history.jsonl", "field", appendOp(nil, &op), appendOp(nil, &empty)},
 		{"### The footer", "field", encode(footer), encode(Footer{})},
 		{"### The footer", "field of counts", encode(Counts{1, 1, 1, 1}), encode(Counts{})},
+		{"### The footer", "field of thresholds", encode(fullThreshold()), encode(Threshold{})},
 		{"## faults.jsonl", "field", encode(fullFault()), encode(Fault{})},
 		{"## samples.jsonl", "field", encode(fullSample()), encode(Sample{})},
 	} {

@@ -47,7 +47,13 @@ func fullSample() Sample {
 }
 
 func fullFooter() Footer {
-	return Footer{Scheduled: map[Phase]int64{Warmup: 0, Load: 1}, End: 45 * time.Second, Stopped: "interrupted", Aborted: "aborted after 7.2 s: the disk is full"}
+	return Footer{Scheduled: map[Phase]int64{Warmup: 0, Load: 1}, End: 45 * time.Second, Stopped: "interrupted", Aborted: "aborted after 7.2 s: the disk is full",
+		Thresholds: []Threshold{fullThreshold()}}
+}
+
+func fullThreshold() Threshold {
+	measured := 312.5
+	return Threshold{Metric: "statequake_op_duration{entity:cart}", Limit: "p(99)<250", Measured: &measured, Crossed: true}
 }
 
 func TestWriteAndLoad(t *testing.T) {

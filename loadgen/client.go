@@ -135,6 +135,9 @@ func (c *Client) Unsent(op history.Op) {
 // Stats returns the state of the client.
 func (c *Client) Stats() Stats { return c.sender.meter.stats() }
 
+// TakeOwnDelay is that of Generator, of this process's part of the way.
+func (c *Client) TakeOwnDelay() (p99, most time.Duration) { return c.sender.meter.own.take() }
+
 // Identity returns an error unless exactly so many operations of each phase were
 // recorded.
 func (c *Client) Identity(scheduled map[history.Phase]int64) error {
@@ -184,34 +187,36 @@ func Touches(op *history.Op) []EntityKey {
 	return keys
 }
 
-// Own watches this process as a load generator whose operations somebody else
+// Process watches this process as a load generator whose operations somebody else
 // sends. Its methods may be called concurrently.
-type Own struct {
+type Process struct {
 	m    *meter
 	done chan struct{}
 	once sync.Once
 }
 
-// WatchOwn begins to watch for times in which this process does not get to run,
+// WatchProcess begins to watch for times in which this process does not get to run,
 // until End.
-func WatchOwn(now func() time.Duration) *Own {
-	o := &Own{m: newMeter(now), done: make(chan struct{})}
+func WatchProcess(now func() time.Duration) *Process {
+	o := &Process{m: newMeter(now), done: make(chan struct{})}
 	go o.m.watch(o.done)
 	return o
 }
 
 // Handed counts n more operations as handed out.
-func (o *Own) Handed(n int64) { o.m.dispatched(0, n) }
+func (o *Process) Handed(n int64) { o.m.dispatched(0, n) }
 
 // Lagged counts how late one operation was handed out.
-func (o *Own) Lagged(lag time.Duration) { o.m.lagged(lag) }
+func (o *Process) Lagged(lag time.Duration) { o.m.lagged(lag) }
 
-// Sample is what was seen so far, with the resources of this process.
-func (o *Own) Sample() history.Sample {
+// Sample is what was seen so far, with the resources of this process. One caller
+// alone should use it: the own delay counts from the call before.
+func (o *Process) Sample() history.Sample {
 	s, st := OwnSample(o.m.now()), o.m.stats()
 	s.LagP50, s.LagP99, s.LagMax, s.StallMax, s.Dispatched = st.LagP50, st.LagP99, st.LagMax, st.StallMax, st.Dispatched
+	s.OwnDelayP99, s.OwnDelayMax = o.m.own.take()
 	return s
 }
 
 // End ends the watch.
-func (o *Own) End() { o.once.Do(func() { close(o.done) }) }
+func (o *Process) End() { o.once.Do(func() { close(o.done) }) }

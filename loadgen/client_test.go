@@ -168,8 +168,8 @@ func TestPaceStops(t *testing.T) {
 	}
 }
 
-func TestOwn(t *testing.T) {
-	o := WatchOwn(clock())
+func TestProcess(t *testing.T) {
+	o := WatchProcess(clock())
 	defer o.End()
 	o.Handed(3)
 	o.Handed(-1)

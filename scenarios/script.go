@@ -24,6 +24,7 @@ const k6Program = "statequake-k6"
 type generator interface {
 	Run(ctx context.Context) (loadgen.Result, error)
 	Stats() loadgen.Stats
+	TakeOwnDelay() (p99, most time.Duration)
 }
 
 // scripted reports what contradicts a load whose operations nobody knows before
@@ -97,19 +98,13 @@ func (r *run) startScript(ctx context.Context, record func(*history.Op)) (*scrip
 // sampleScript records a sample of k6: its resources under a name of its own, and
 // the generator's, which consists of both processes.
 func (r *run) sampleScript(k6 history.Sample) {
-	own := k6
-	own.Node, own.LagP50, own.LagP99, own.LagMax, own.StallMax, own.Dispatched = "k6", 0, 0, 0, 0, 0
-	r.record.Sample(own)
-	s := loadgen.OwnSample(k6.At)
+	s := r.self()
+	s.At = k6.At
 	s.LagP50, s.LagP99, s.LagMax, s.Dispatched = k6.LagP50, k6.LagP99, k6.LagMax, k6.Dispatched
-	s.StallMax = k6.StallMax
-	r.mu.Lock()
-	g := r.generator
-	r.mu.Unlock()
-	if g != nil {
-		s.StallMax = max(s.StallMax, g.Stats().StallMax)
-	}
+	s.StallMax = max(s.StallMax, k6.StallMax)
+	s.OwnDelayP99, s.OwnDelayMax = s.OwnDelayP99+k6.OwnDelayP99, s.OwnDelayMax+k6.OwnDelayMax
 	r.record.Sample(s)
+	r.record.Sample(history.Sample{At: k6.At, Node: "k6", PID: k6.PID, CPU: k6.CPU, RSS: k6.RSS})
 }
 
 // driven tells whether the generator's samples are this process's to make: a

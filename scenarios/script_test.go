@@ -26,7 +26,7 @@ func TestScript(t *testing.T) {
 	if want := (Script{Path: "/plans/scripts/cart.js"}); s.Load.Driver != "k6" || s.Load.Script != want {
 		t.Errorf("driver %s, script %+v, want k6 and %+v", s.Load.Driver, s.Load.Script, want)
 	}
-	if s.Load.Arrivals != (Arrivals{}) {
+	if s.Load.Arrivals.Constant != 0 {
 		t.Errorf("arrivals %+v, want none", s.Load.Arrivals)
 	}
 	for _, set := range [][]string{nil, {"load.arrivals={constant: 70/s}"}, {"load.driver.binary=/opt/k6"}} {

@@ -19,7 +19,7 @@ type session struct {
 	ctx    context.Context // ends with the test
 	cancel context.CancelFunc
 	began  time.Time
-	own    *loadgen.Own
+	own    *loadgen.Process
 	seq    atomic.Int64 // operations so far, without a harness
 
 	inherit func() (*script.Conn, error)
@@ -48,7 +48,7 @@ func (s *session) conn() (*script.Conn, error) {
 	if !s.asked {
 		s.asked = true
 		s.harness, s.err = s.inherit()
-		s.own = loadgen.WatchOwn(s.clock())
+		s.own = loadgen.WatchProcess(s.clock())
 	}
 	return s.harness, s.err
 }

@@ -459,6 +459,9 @@ func (d *Driver) Stats() loadgen.Stats {
 	return s
 }
 
+// TakeOwnDelay is loadgen.Generator's; that of k6 is in its samples.
+func (d *Driver) TakeOwnDelay() (p99, most time.Duration) { return d.client.TakeOwnDelay() }
+
 // Running tells whether k6 runs. While it does, its samples come from itself.
 func (d *Driver) Running() bool {
 	select {

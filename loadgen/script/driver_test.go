@@ -89,7 +89,7 @@ func play(role string) {
 		time.Sleep(time.Hour)
 	case "too long":
 		invoke("a")
-		c.conn.Write(bytes.Repeat([]byte("x"), MaxCall+1))
+		c.conn.Write(bytes.Repeat([]byte("x"), MaxCall+128<<10))
 		time.Sleep(time.Hour)
 	case "miscounts":
 		invoke("a")

@@ -49,6 +49,9 @@ func (c *Call) Check() error {
 			return fmt.Errorf("%s: %d bytes, want 1 to %d", part.name, len(part.text), maxName)
 		}
 	}
+	if c.VU < 0 {
+		return fmt.Errorf("vu: %d is negative", c.VU)
+	}
 	if len(c.Args) > MaxCall/2 {
 		return fmt.Errorf("args: %d bytes of JSON, limit %d", len(c.Args), MaxCall/2)
 	}
