@@ -212,8 +212,11 @@
     }
     const known = columns.flat().filter(v => v != null), bound = found.bound_ms[0];
     const low = Math.min(bound, ...known), high = Math.max(bound, ...known);
+    // The ends are ticks, too: 1, 2 or 5 times a power of ten.
+    const power = Math.pow(10, Math.floor(Math.log10(low))), above = Math.pow(10, Math.floor(Math.log10(high)));
+    const range = [[5, 2, 1].find(d => d * power <= low) * power, [2, 5, 10].find(d => d * above >= high) * above];
     byRate("search-latency", lines, [found.rate_per_s, ...columns],
-      { scale: { distr: 3, range: () => [low / 1.5, high * 1.5] }, ticks: (u, ticks) => ticks.map(tick) }, bound);
+      { scale: { distr: 3, range: () => range }, ticks: (u, ticks) => ticks.map(v => v == null ? "" : tick(+v.toPrecision(3))) }, bound);
     byRate("search-rate", [
       line("ok/s", 0, { ...dots, value: value("/s") }),
       line("as requested", 8, { value: value("/s"), dash: [2, 4] }),
