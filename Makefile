@@ -15,14 +15,15 @@ stalls:  N ?= 20
 catch faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
-recovery: N ?= 5
+recovery bench-load: N ?= 5
 N        ?= 10
 HISTORIES ?= 1000000
 FUZZTIME ?= 30s
 BENCH    ?= .
+LOADTIME ?= 10s
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls differential sim bench bench-lag throughput fuzz fmt vet lint imports vuln
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls differential sim bench bench-lag bench-load throughput fuzz fmt vet lint imports vuln
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +87,10 @@ bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
 
 bench-lag: ## how late operations are sent and arrive at 1,000/s and 5,000/s, N rounds (10), and the CPU it costs
 	go run ./scripts/lagbench -n $(N)
+
+bench-load: build ## CPU time per request of statequake load, wrk and vegeta, in N rounds (5) of LOADTIME (10s) each
+	go build -trimpath -o bin/loadbench ./scripts/loadbench
+	bin/loadbench -n $(N) -d $(LOADTIME) $(ARGS)
 
 throughput: build ## five runs each of durable-throughput and memory-throughput, in the same format
 	@runs=$$(mktemp -d); for ack in durable memory; do \

@@ -74,7 +74,6 @@ func Audit(ctx context.Context, c AuditConfig) error {
 	for client := range c.Concurrency {
 		readers.Go(func() {
 			for n := next.Add(1) - 1; n < int64(len(c.Keys)); n = next.Add(1) - 1 {
-				s.pending.Add(1)
 				s.send(ctx, &flight{
 					op: history.Op{
 						ID: opID(c.Tag, history.Audit, c.First+n), N: c.First + n, Phase: history.Audit,

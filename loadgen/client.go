@@ -36,6 +36,8 @@ type Client struct {
 	free   chan struct{} // holds one for every operation on its way
 	done   chan struct{}
 	watch  sync.WaitGroup
+
+	pending sync.WaitGroup // operations on their way
 }
 
 // NewClient checks the config and returns a Client. Nothing is sent yet.
@@ -88,8 +90,9 @@ func (c *Client) Invoke(ctx context.Context, op history.Op) history.Op {
 	if chance(c.c.Seed, op.N) < c.c.Retry.Duplicate {
 		f.legs = 2
 	}
-	c.sender.meter.dispatched(1)
-	c.sender.pending.Add(1)
+	c.sender.meter.dispatched(op.Client, 1)
+	c.pending.Add(1)
+	defer c.pending.Done()
 	if c.wait(ctx, f.expires) {
 		defer func() { <-c.free }()
 	}
@@ -141,7 +144,7 @@ func (c *Client) Identity(scheduled map[history.Phase]int64) error {
 // Close waits for the operations on their way and closes the connections. No
 // operation may be added any more.
 func (c *Client) Close() {
-	c.sender.pending.Wait()
+	c.pending.Wait()
 	close(c.done)
 	c.watch.Wait()
 	c.sender.wire.close()
@@ -153,17 +156,17 @@ func (c *Client) Close() {
 // the instant at which it stopped, which is after all of those. due must not
 // block.
 func Pace(ctx context.Context, now func() time.Duration, start, end time.Duration, arrivals Arrivals, due func(n int64, at time.Duration)) (n int64, stop time.Duration) {
-	type paced struct {
-		n    int64
-		stop time.Duration
-	}
-	done := make(chan paced)
+	p := pacer{now: now, start: start, end: end, arrivals: arrivals}
+	done := make(chan struct{})
 	go func() { // a goroutine of its own, so that the caller's thread stays as it is
-		n, stop := pace(ctx, now, start, end, arrivals, due)
-		done <- paced{n, stop}
+		defer close(done)
+		defer exact()()
+		for p.wait(ctx) {
+			due(p.take())
+		}
 	}()
-	p := <-done
-	return p.n, p.stop
+	<-done
+	return p.next, p.stop
 }
 
 // Touches returns the entities that an operation is about: the one that it is
@@ -198,7 +201,7 @@ func WatchOwn(now func() time.Duration) *Own {
 }
 
 // Handed counts n more operations as handed out.
-func (o *Own) Handed(n int64) { o.m.dispatched(n) }
+func (o *Own) Handed(n int64) { o.m.dispatched(0, n) }
 
 // Lagged counts how late one operation was handed out.
 func (o *Own) Lagged(lag time.Duration) { o.m.lagged(lag) }

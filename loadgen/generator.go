@@ -226,20 +226,22 @@ func (g *Generator) Stats() Stats {
 
 // flight makes the next operation, due at that instant after Start.
 func (g *Generator) flight(n int64, at time.Duration) *flight {
-	f := new(flight)
-	g.prepare(f, g.c.Workload.Next(), n, at)
+	f := &flight{op: g.c.Workload.Next()}
+	g.prepare(f, n, at)
 	return f
 }
 
-// prepare makes f the flight of operation n, due at that instant after Start.
-func (g *Generator) prepare(f *flight, op history.Op, n int64, at time.Duration) {
+// prepare makes f, which holds operation n, its flight, due at that instant after
+// Start.
+func (g *Generator) prepare(f *flight, n int64, at time.Duration) {
+	f.renew()
+	op := &f.op
 	op.Phase = history.Load
 	if at < g.c.Warmup {
 		op.Phase = history.Warmup
 	}
 	op.ID = opID(g.c.Tag, op.Phase, n)
 	op.Scheduled = g.c.Start + at
-	f.renew(op)
 	f.expires = op.Scheduled + g.c.Timeout
 	f.route = int(n % int64(len(g.c.Endpoints)))
 	if g.sender.owners != nil {
@@ -261,7 +263,7 @@ func (g *Generator) closedLoop(ctx context.Context, end time.Duration) (schedule
 
 	var mu sync.Mutex // one sequence for all clients, so that op n does not depend on who sends it
 	var n, warmup int64
-	next := func(f *flight) bool {
+	next := func(client int, f *flight) bool {
 		mu.Lock()
 		at := g.c.Now() - g.c.Start
 		if ctx.Err() != nil {
@@ -273,16 +275,16 @@ func (g *Generator) closedLoop(ctx context.Context, end time.Duration) (schedule
 			mu.Unlock()
 			return false
 		}
-		op, number := g.c.Workload.Next(), n
+		f.op = g.c.Workload.Next()
+		number := n
 		n++
 		if at < g.c.Warmup {
 			warmup = n
 		}
 		mu.Unlock()
-		g.prepare(f, op, number, at)
+		g.prepare(f, number, at)
 		f.handed = true
-		g.sender.meter.dispatched(1)
-		g.sender.pending.Add(1)
+		g.sender.meter.dispatched(client, 1)
 		return true
 	}
 
@@ -290,7 +292,7 @@ func (g *Generator) closedLoop(ctx context.Context, end time.Duration) (schedule
 	for client := range g.c.Clients {
 		clients.Go(func() {
 			rest(ctx, g.c.Start-g.c.Now())
-			for f := new(flight); next(f); {
+			for f := new(flight); next(client, f); {
 				var second sync.WaitGroup
 				if f.legs == 2 {
 					second.Go(func() { g.sender.send(ctx, f, 1, client) })

@@ -178,14 +178,14 @@ func TestIdleConnectionClosedByServer(t *testing.T) {
 	defer pool.close()
 	deadline := func() time.Time { return time.Now().Add(5 * time.Second) }
 	use := func() *conn {
-		c, err := pool.get(0, time.Now(), deadline())
+		c, err := pool.get(0, 0, time.Now(), deadline())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, _, _, err := c.exchange(node.addr, request{method: "POST", path: "/x", id: "a-l1"}); err != nil {
 			t.Fatal(err)
 		}
-		pool.put(0, c)
+		pool.put(0, 0, c)
 		return c
 	}
 	first := use()
@@ -204,8 +204,8 @@ func TestIdleConnectionClosedByServer(t *testing.T) {
 	if third := use(); third == first {
 		t.Error("a dead connection was used again")
 	}
-	if pool.open != 1 {
-		t.Errorf("%d connections counted as open, want 1", pool.open)
+	if pool.open.Load() != 1 {
+		t.Errorf("%d connections counted as open, want 1", pool.open.Load())
 	}
 }
 
@@ -221,7 +221,7 @@ func TestConnectionClosedAMomentAgo(t *testing.T) {
 		t.Fatal(err)
 	}
 	node.down()
-	c := pool.idle[0][0]
+	c := pool.shards[0].idle[0][0]
 	for c.quiet() {
 		if time.Now().After(deadline) {
 			t.Fatal("the end of the connection did not arrive within 5 s")
@@ -238,8 +238,8 @@ func TestConnectionClosedAMomentAgo(t *testing.T) {
 	if !strings.HasPrefix(fmt.Sprint(err), map[bool]string{true: "answer: ", false: "send: "}[sent]) {
 		t.Errorf("sent %v, %v", sent, err)
 	}
-	if pool.open != 0 {
-		t.Errorf("%d connections open, want none", pool.open)
+	if pool.open.Load() != 0 {
+		t.Errorf("%d connections open, want none", pool.open.Load())
 	}
 }
 
@@ -263,7 +263,7 @@ func TestDeadlines(t *testing.T) {
 	if err := ask(300 * time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
-	c := pool.idle[0][0]
+	c := pool.shards[0].idle[0][0]
 	told := c.armed
 	go func() {
 		time.Sleep(400 * time.Millisecond) // until after what the connection was told
@@ -323,30 +323,45 @@ func TestPoolEvicts(t *testing.T) {
 		for endpoint := range 2 {
 			var held []*conn
 			for range 2 {
-				c, err := pool.get(endpoint, time.Now(), deadline)
+				c, err := pool.get(0, endpoint, time.Now(), deadline)
 				if err != nil {
 					t.Fatal(err)
 				}
 				held = append(held, c)
 			}
-			if pool.open > 2 {
-				t.Fatalf("round %d: %d connections open, limit 2", round, pool.open)
+			if pool.open.Load() > 2 {
+				t.Fatalf("round %d: %d connections open, limit 2", round, pool.open.Load())
 			}
 			for _, c := range held {
-				pool.put(endpoint, c)
+				pool.put(0, endpoint, c)
 			}
 		}
 	}
 	pool.close()
-	if pool.open != 0 {
-		t.Errorf("%d connections open after close", pool.open)
+	if pool.open.Load() != 0 {
+		t.Errorf("%d connections open after close", pool.open.Load())
+	}
+}
+
+// A request makes no garbage but its answer, which is the caller's.
+func TestExchangeAllocatesTheAnswer(t *testing.T) {
+	pool := newConns([]Endpoint{{Node: "n1", Addr: benchServer(t)}}, 1, 0)
+	defer pool.close()
+	r := request{method: "POST", path: "/v1/entities/cart/cart-1.1/add", id: "7f3a-l1", body: []byte(benchBody)}
+	now := time.Now()
+	if n := testing.AllocsPerRun(1000, func() {
+		if _, _, _, err := pool.exchange(0, now, now.Add(20*time.Second), r); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 1 {
+		t.Errorf("%v allocations for a request, want 1", n)
 	}
 }
 
 const benchBody = `{"item":"sku-17","quantity":1}`
 
 // benchServer answers every request that ends in benchBody, and allocates nothing.
-func benchServer(b *testing.B) string {
+func benchServer(b testing.TB) string {
 	const body = `{"result":{"value":1},"version":1,"digest":"00000000000000aa","epoch":7,"node":"n2"}`
 	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -386,14 +401,14 @@ func BenchmarkExchange(b *testing.B) {
 	r := request{method: "POST", path: "/v1/entities/cart/cart-1.1/add", id: "7f3a-l1", body: []byte(benchBody)}
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := pool.get(0, time.Now(), time.Now().Add(5*time.Second))
+		c, err := pool.get(0, 0, time.Now(), time.Now().Add(5*time.Second))
 		if err != nil {
 			b.Fatal(err)
 		}
 		if _, _, _, err := c.exchange(addr, r); err != nil {
 			b.Fatal(err)
 		}
-		pool.put(0, c)
+		pool.put(0, 0, c)
 	}
 }
 

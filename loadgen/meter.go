@@ -41,7 +41,6 @@ type Stats struct {
 // meter counts. Safe for concurrent use.
 type meter struct {
 	now    func() time.Duration
-	handed atomic.Int64
 	shards [meterShards]meterShard
 
 	mu    sync.Mutex
@@ -60,6 +59,8 @@ const meterShards = 8
 // meterShard counts for some of the clients, so that clients at work on other
 // CPUs do not wait for each other.
 type meterShard struct {
+	handed atomic.Int64
+
 	mu       sync.Mutex
 	flown    int64 // of those handed out, the complete ones
 	outcomes history.Counts
@@ -96,8 +97,8 @@ func (m *meter) lagged(d time.Duration) {
 	m.own.lagged(d)
 }
 
-// dispatched counts n more operations as handed out.
-func (m *meter) dispatched(n int64) { m.handed.Add(n) }
+// dispatched counts n more operations as handed out. client may be any.
+func (m *meter) dispatched(client int, n int64) { m.shards[client%meterShards].handed.Add(n) }
 
 // complete counts an operation that is about to be recorded.
 func (m *meter) complete(op *history.Op, dispatched bool) {
@@ -186,7 +187,9 @@ func (m *meter) stats() Stats {
 		}
 		shard.mu.Unlock()
 	}
-	s.Dispatched = m.handed.Load() // after what is complete, so that no fewer can be in flight
+	for i := range m.shards { // after what is complete, so that no fewer can be in flight
+		s.Dispatched += m.shards[i].handed.Load()
+	}
 	s.InFlight += s.Dispatched
 	if n := latency.TotalCount(); n > 0 {
 		s.AchievedRate = float64(n)

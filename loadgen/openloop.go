@@ -29,7 +29,8 @@ type openLoop struct {
 	queue   []task // in order of due time, and so of expiry
 	closed  bool
 
-	sessions []session // clients that wait for their own answers; nil: nobody does
+	pending  sync.WaitGroup // operations that are not yet recorded
+	sessions []session      // clients that wait for their own answers; nil: nobody does
 }
 
 // task is one copy of an operation, or without one the turn to keep the pace.
@@ -65,7 +66,7 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 	l.mu.Unlock()
 	<-l.over
 
-	l.s.pending.Wait()
+	l.pending.Wait()
 	close(done)
 	helpers.Wait()
 	l.close()
@@ -80,9 +81,9 @@ func (l *openLoop) keep() (task, bool) {
 	for l.pace.wait(l.ctx) {
 		n, at := l.pace.take()
 		f := l.flight(n, at)
-		l.s.meter.dispatched(1)
+		l.s.meter.dispatched(0, 1)
 		f.handed = true
-		l.s.pending.Add(1) // before whoever has the turn next can be done with it
+		l.pending.Add(1) // before whoever has the turn next can be done with it
 		if f.legs == 1 && l.sessions == nil && l.pace.left() >= handOver && l.passTurn() {
 			return task{f: f}, true
 		}
@@ -90,7 +91,7 @@ func (l *openLoop) keep() (task, bool) {
 	}
 	// Due before the stop, but the pacer was late.
 	for n, count := l.pace.next, l.pace.arrivals.Count(l.pace.stop); n < count; n++ {
-		l.s.pending.Add(1)
+		l.pending.Add(1)
 		l.due(l.flight(n, l.pace.arrivals.At(n)))
 	}
 	close(l.over)
@@ -177,7 +178,13 @@ func (l *openLoop) work(w *worker, t task) {
 			}
 		}
 		l.lagged(t)
-		l.s.send(l.ctx, t.f, t.leg, w.id)
+		l.send(t, w.id)
+	}
+}
+
+func (l *openLoop) send(t task, client int) {
+	if l.s.send(l.ctx, t.f, t.leg, client) {
+		l.pending.Done()
 	}
 }
 
@@ -224,7 +231,7 @@ func (l *openLoop) reap(done <-chan struct{}) {
 			}
 			t := l.pop()
 			l.mu.Unlock()
-			l.s.send(l.ctx, t.f, t.leg, 0) // too late, so it is only recorded
+			l.send(t, 0) // too late, so it is only recorded
 		}
 	}
 }

@@ -21,7 +21,7 @@ func TestLagOfHTTP(t *testing.T) {
 	l := &openLoop{s: s, ctx: t.Context(), max: 1, closed: true} // closed: a worker ends when the queue is empty
 	handOut := func(due, now time.Duration) {
 		at.Store(int64(now))
-		s.pending.Add(1)
+		l.pending.Add(1)
 		l.due(&flight{op: history.Op{ID: "x", Entity: "counter", Key: "k", Name: "add", Phase: history.Load, Scheduled: due}, legs: 1, expires: time.Minute, handed: true})
 	}
 	lagged := func(count int64, longest time.Duration) {

@@ -65,8 +65,6 @@ type sender struct {
 	once     bool          // no second attempt, whatever happened to the first
 	stubborn bool          // try again even after an answer that says the request is wrong
 	owners   *owners       // learns who executed what; may be nil
-
-	pending sync.WaitGroup // operations that are not yet recorded
 }
 
 // request is one operation as it is sent, in one attempt or in several.
@@ -74,6 +72,7 @@ type request struct {
 	method, path string
 	header       http.Header
 	id           string // of the operation
+	client       int    // that sends it
 	body         []byte
 }
 
@@ -148,8 +147,9 @@ type flight struct {
 	session  *session      // of the client that it belongs to, nil if to none
 	waited   bool          // for its client to be done with its last operation
 
-	mu       sync.Mutex
-	legs     int // copies not settled
+	legs     int        // copies
+	mu       sync.Mutex // of two copies; one needs no lock
+	settled  int        // copies
 	begun    bool
 	sent     time.Duration
 	attempts int
@@ -157,17 +157,30 @@ type flight struct {
 	first    history.Op  // the first copy, or the only one
 }
 
-// renew makes f a flight of op that has not begun, in one copy. Nobody may be
-// using it.
-func (f *flight) renew(op history.Op) {
-	f.op, f.legs, f.deadline, f.handed = op, 1, 0, false
+// renew makes f a flight in one copy that has not begun, of the operation that
+// is in it. Nobody may be using it.
+func (f *flight) renew() {
+	f.deadline, f.handed, f.legs, f.settled = 0, false, 1, 0
 	f.begun, f.attempts, f.best = false, 0, nil
+}
+
+// lock keeps the other copy out, if there is one, until unlock.
+func (f *flight) lock() {
+	if f.legs > 1 {
+		f.mu.Lock()
+	}
+}
+
+func (f *flight) unlock() {
+	if f.legs > 1 {
+		f.mu.Unlock()
+	}
 }
 
 // begin notes the sending of the first copy and returns when to give up.
 func (f *flight) begin(now, timeout time.Duration) (deadline time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.lock()
+	defer f.unlock()
 	if !f.begun {
 		f.begun, f.sent = true, now
 		if f.deadline == 0 {
@@ -181,8 +194,8 @@ func (f *flight) begin(now, timeout time.Duration) (deadline time.Duration) {
 // meanwhile; the first attempt of a copy is always made, since a late duplicate
 // is as good a test.
 func (f *flight) attempt(retry bool) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.lock()
+	defer f.unlock()
 	if retry && f.best != nil && f.best.Outcome == history.OK {
 		return false
 	}
@@ -196,8 +209,8 @@ var weight = map[history.Outcome]int{history.Unsent: 1, history.Fail: 2, history
 
 // settle adds what became of one copy and reports whether it was the last one.
 func (f *flight) settle(op *history.Op) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.lock()
+	defer f.unlock()
 	old := f.best
 	switch {
 	case old == nil || weight[op.Outcome] > weight[old.Outcome]:
@@ -208,14 +221,14 @@ func (f *flight) settle(op *history.Op) bool {
 	if old != nil && f.best.Outcome != history.OK {
 		f.best.Returned = max(old.Returned, op.Returned)
 	}
-	f.legs--
-	return f.legs == 0
+	f.settled++
+	return f.settled == f.legs
 }
 
 // send carries one copy of an operation through to its end and records the
-// operation if no other copy is left. After ctx is done nothing new is sent, but
-// an answer on its way is awaited.
-func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
+// operation if no other copy is left, which it reports. After ctx is done nothing
+// new is sent, but an answer on its way is awaited.
+func (s *sender) send(ctx context.Context, f *flight, leg, client int) (recorded bool) {
 	op := &f.first
 	if leg > 0 {
 		op = new(history.Op)
@@ -239,7 +252,7 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 	}
 	op.Client = client
 	if !f.settle(op) {
-		return
+		return false
 	}
 	op = f.best
 	if op.Outcome != history.Unsent {
@@ -253,13 +266,13 @@ func (s *sender) send(ctx context.Context, f *flight, leg, client int) {
 	if f.session != nil {
 		f.session.ended()
 	}
-	s.pending.Done()
+	return true
 }
 
 // run makes the attempts of copy number leg, the first one now, and leaves the
 // outcome in op.
 func (s *sender) run(ctx context.Context, f *flight, leg, client int, now time.Duration, op *history.Op) {
-	r := request{id: f.op.ID}
+	r := request{id: f.op.ID, client: client}
 	r.method, r.path, r.header, r.body = s.codec.Request(&f.op)
 	deadline := f.begin(now, s.timeout)
 	if problem := r.check(); problem != "" {

@@ -73,7 +73,6 @@ func (a *attack) run(ctx context.Context) (stop time.Duration) {
 	for count := a.arrivals.Count(a.stop); n < count; n++ {
 		f := a.flight(n, a.arrivals.At(n))
 		f.handed = n < a.counted
-		a.s.pending.Add(1)
 		f.legs = 1
 		a.s.send(ctx, f, 0, 0)
 	}
@@ -126,7 +125,6 @@ func (a *attack) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	f := a.take(n, now)
-	a.s.pending.Add(1)
 	var legs sync.WaitGroup
 	for leg, count := 1, f.legs; leg < count; leg++ {
 		legs.Go(func() { a.send(f, leg) })
@@ -188,7 +186,7 @@ func (a *attack) countDue(now time.Duration) {
 // count counts the operations below n as dispatched. The caller holds mu.
 func (a *attack) count(n int64) {
 	if n > a.counted {
-		a.s.meter.dispatched(n - a.counted)
+		a.s.meter.dispatched(0, n-a.counted)
 		a.counted = n
 	}
 }

@@ -52,7 +52,7 @@ were not answered ok. "ok" in the JSON is true exactly with exit code 0.`,
   statequake load --url http://127.0.0.1:8080/ --rate 100/s --json | jq .latency_ns.p99`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := fl.parse()
+			l, err := fl.parse(cmd.Flags().Changed("max-conns"))
 			if err != nil {
 				return err
 			}
@@ -91,15 +91,15 @@ were not answered ok. "ok" in the JSON is true exactly with exit code 0.`,
 	f.DurationVar(&fl.duration, "duration", 10*time.Second, "how long to measure")
 	f.DurationVar(&fl.warmup, "warmup", 0, "how long to send before that; not measured")
 	f.DurationVar(&fl.timeout, "timeout", 10*time.Second, "of a request, from its sending; with --rate also for its wait for a connection")
-	f.IntVar(&fl.maxConns, "max-conns", 0, "with --rate: connections at most (default 1024)")
+	f.IntVar(&fl.maxConns, "max-conns", 1024, "with --rate: connections at most")
 	f.StringVar(&fl.driver, "driver", "http", "http, the generator's own client, or vegeta, vegeta's Attacker and net/http (only with --rate)")
 	f.StringVar(&fl.record, "record", "", "directory, new or empty, to record every request in, for statequake export")
 	f.BoolVar(&fl.asJSON, "json", false, "print the result as JSON")
 	return cmd
 }
 
-// parse checks the flags.
-func (fl *loadFlags) parse() (*load, error) {
+// parse checks the flags; connsGiven tells whether --max-conns was there.
+func (fl *loadFlags) parse(connsGiven bool) (*load, error) {
 	if fl.url == "" {
 		return nil, errors.New("--url: missing\nhint: statequake load --url http://127.0.0.1:8080/ --clients 32")
 	}
@@ -152,7 +152,7 @@ func (fl *loadFlags) parse() (*load, error) {
 		l.arrivals = loadgen.Constant(rate)
 	case fl.clients < 1 || fl.clients > maxClients:
 		return nil, fmt.Errorf("--clients %d: is outside 1 to %d", fl.clients, maxClients)
-	case fl.maxConns != 0:
+	case connsGiven:
 		return nil, errors.New("--max-conns: only with --rate; each client has one connection")
 	case fl.driver == "vegeta":
 		return nil, errors.New("--driver vegeta: only with --rate")
@@ -160,7 +160,7 @@ func (fl *loadFlags) parse() (*load, error) {
 	switch {
 	case fl.driver != "http" && fl.driver != "vegeta":
 		return nil, fmt.Errorf("--driver: unknown driver %q; have http, vegeta", fl.driver)
-	case fl.maxConns < 0 || fl.maxConns > maxClients:
+	case fl.maxConns < 1 || fl.maxConns > maxClients:
 		return nil, fmt.Errorf("--max-conns %d: is outside 1 to %d", fl.maxConns, maxClients)
 	case fl.duration <= 0:
 		return nil, fmt.Errorf("--duration %v: is not positive", fl.duration)

@@ -27,7 +27,15 @@ const (
 type tally struct {
 	*loadgen.Fixed
 	from, to time.Duration // the measured part, on the run clock
+	answers  []answer      // by client, each its own
 	shards   [tallyShards]tallyShard
+}
+
+// answer is what a client got last, from Response until record.
+type answer struct {
+	status int
+	bytes  int64
+	_      [48]byte // of another cache line than the next one
 }
 
 // tallyShard counts for some of the clients, so that they do not wait for each
@@ -43,8 +51,8 @@ type tallyShard struct {
 	_        [64]byte // of another cache line than the next one
 }
 
-func newTally(request *loadgen.Fixed) *tally {
-	t := &tally{Fixed: request}
+func newTally(request *loadgen.Fixed, clients int) *tally {
+	t := &tally{Fixed: request, answers: make([]answer, clients)}
 	for i := range t.shards {
 		t.shards[i].latency, t.shards[i].errors = stats.NewRecorder(), map[string]int64{}
 	}
@@ -53,27 +61,29 @@ func newTally(request *loadgen.Fixed) *tally {
 
 func (t *tally) shard(op *history.Op) *tallyShard { return &t.shards[op.Client%tallyShards] }
 
-// Response counts an answer. Statuses are those of attempts: there is more than
-// one only after refused connections.
+// Response notes an answer.
 func (t *tally) Response(op *history.Op, status int, body []byte) {
 	t.Fixed.Response(op, status, body)
-	if op.Phase == history.Load {
-		s := t.shard(op)
-		s.mu.Lock()
-		s.status[status]++
-		s.bytes += int64(len(body))
-		s.mu.Unlock()
-	}
+	t.answers[op.Client] = answer{status: status, bytes: int64(len(body))}
 }
 
 // record counts a request that is complete.
 func (t *tally) record(op *history.Op) {
+	var got answer
+	if op.Outcome != history.Unsent { // it was that client who sent it
+		got = t.answers[op.Client]
+		t.answers[op.Client] = answer{}
+	}
 	if op.Phase != history.Load {
 		return
 	}
 	s := t.shard(op)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if got.status > 0 {
+		s.status[got.status]++
+		s.bytes += got.bytes
+	}
 	s.counts.Add(op.Outcome)
 	if op.Outcome != history.Unsent && op.Sent < t.to {
 		s.sent++
@@ -103,7 +113,7 @@ type loadResult struct {
 	RequestedRate *float64 `json:"requested_rate_per_s,omitempty"`
 	AchievedRate  float64  `json:"achieved_rate_per_s"` // sent within the duration
 	OKRate        float64  `json:"ok_per_s"`            // answered ok within the duration
-	Duration      float64  `json:"duration_s"`          // measured, warm-up not included
+	Duration      float64  `json:"duration_s"`          // measured: without the warm-up, and up to where it was interrupted
 
 	Scheduled int64 `json:"scheduled"`
 	Answered  int64 `json:"answered_ok"`
@@ -118,7 +128,7 @@ type loadResult struct {
 	Errors   []errorCount     `json:"errors"`     // the most frequent ones
 
 	Generator struct {
-		Verdict stats.Fitness `json:"verdict"`
+		Verdict stats.Fitness `json:"verdict,omitempty"`
 		CPU     float64       `json:"cpu_us_per_request"` // user and system, warm-up included
 		RSSMax  int64         `json:"rss_max_bytes"`
 	} `json:"generator"`
@@ -138,10 +148,9 @@ type errorCount struct {
 	N     int64  `json:"n"`
 }
 
-// fill writes what was counted into r.
-func (t *tally) fill(r *loadResult) {
+// fill writes what was counted into r. The load ended at to, perhaps early.
+func (t *tally) fill(r *loadResult, to time.Duration) {
 	latency := stats.NewRecorder()
-	r.Statuses = map[string]int64{}
 	errors := map[string]int64{}
 	var sent, ok int64
 	for i := range t.shards {
@@ -164,8 +173,9 @@ func (t *tally) fill(r *loadResult) {
 		r.Unsent += s.counts.Unsent
 	}
 	r.Latency = latency.Summary()
-	length := (t.to - t.from).Seconds()
-	r.AchievedRate, r.OKRate = float64(sent)/length, float64(ok)/length
+	if r.Duration = max(0, to-t.from).Seconds(); r.Duration > 0 {
+		r.AchievedRate, r.OKRate = float64(sent)/r.Duration, float64(ok)/r.Duration
+	}
 	for kind, n := range errors {
 		r.Errors = append(r.Errors, errorCount{kind, n})
 	}

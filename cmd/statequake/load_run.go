@@ -34,13 +34,14 @@ type load struct {
 
 // run sends the load and measures. An error is the harness's own.
 func (l *load) run(ctx context.Context) (*loadResult, error) {
-	r := &loadResult{URL: l.url, Method: l.request.Method, Driver: l.flags.driver, Clients: l.flags.clients, Duration: l.flags.duration.Seconds(), code: exitPass}
+	r := &loadResult{URL: l.url, Method: l.request.Method, Driver: l.flags.driver, Clients: l.flags.clients,
+		Duration: l.flags.duration.Seconds(), Statuses: map[string]int64{}, Errors: []errorCount{}, Reasons: []string{}}
 	if err := connect(ctx, l.addr); err != nil {
 		r.Reasons = append(r.Reasons, fmt.Sprintf("Nothing was sent: %v.", err))
 		r.code = exitUnknown
 		return r, nil
 	}
-	tally := newTally(l.request)
+	tally := newTally(l.request, max(l.flags.clients, l.flags.maxConns))
 	record := func(op *history.Op) { tally.record(op) }
 	var writer *history.Writer
 	if dir := l.flags.record; dir != "" {
@@ -77,7 +78,7 @@ func (l *load) run(ctx context.Context) (*loadResult, error) {
 	screen := newProgress(os.Stderr, nil)
 	loading, stop := untilSignal(ctx)
 	defer stop()
-	ended := make(chan struct{})
+	over := make(chan struct{})
 	var watch sync.WaitGroup
 	var samples []history.Sample
 	watch.Go(func() {
@@ -85,11 +86,11 @@ func (l *load) run(ctx context.Context) (*loadResult, error) {
 		defer tick.Stop()
 		for n := 1; ; n++ {
 			select {
-			case <-ended:
+			case <-over:
 				return
 			case <-loading.Done():
 				stop() // the next signal ends the process
-				<-ended
+				<-over
 				return
 			case <-tick.C:
 			}
@@ -104,7 +105,8 @@ func (l *load) run(ctx context.Context) (*loadResult, error) {
 	before := resourcesUsed()
 	done, err := generator.Run(loading)
 	after := resourcesUsed()
-	close(ended)
+	ended := now()
+	close(over)
 	watch.Wait()
 	screen.end()
 	samples = append(samples, generatorSample(generator, now()))
@@ -118,22 +120,22 @@ func (l *load) run(ctx context.Context) (*loadResult, error) {
 		return nil, err
 	}
 
-	due := func(until time.Duration) int64 { return l.arrivals.Count(min(until-start+1, end)) }
-	if l.arrivals == nil {
-		due = nil
-	} else {
+	scheduled := done.Scheduled[history.Warmup] + done.Scheduled[history.Load]
+	var due func(until time.Duration) int64
+	if l.arrivals != nil {
+		due = func(until time.Duration) int64 { return min(l.arrivals.Count(until-start+1), scheduled) }
 		rate := float64(l.arrivals.Count(end)-l.arrivals.Count(l.flags.warmup)) / l.flags.duration.Seconds()
 		r.RequestedRate = &rate
 	}
 	judged := stats.JudgeGenerator(samples, start+end, due, 0, 0)
-	tally.fill(r)
+	tally.fill(r, min(ended, start+end))
 	r.Scheduled = done.Scheduled[history.Load]
 	if l.arrivals != nil {
 		r.SendLag = &sendLag{*judged.LagP50, *judged.LagP99, *judged.LagMax}
 	}
 	r.Generator.Verdict = judged.Verdict
-	if n := done.Scheduled[history.Warmup] + done.Scheduled[history.Load]; n > 0 {
-		r.Generator.CPU = (after.cpu - before.cpu).Seconds() * 1e6 / float64(n)
+	if scheduled > 0 {
+		r.Generator.CPU = (after.cpu - before.cpu).Seconds() * 1e6 / float64(scheduled)
 	}
 	r.Generator.RSSMax = after.rssMax
 	r.judge(judged.Reasons, done.Stopped)

@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 //
 //	code N COMMAND...   run a command, which must end with exit code N
 //	listen NAME         keep a loopback port busy and put it into the variable
+//	endpoint NAME       start an HTTP server and put its URL into the variable
+//	load N FLAGS...     statequake load, which must end with exit code N
 //	lossy               build examples/lossy into the folder of the script, its scenarios beside it
 //
 // and the condition [postgres]: a PostgreSQL server is installed. With
@@ -47,6 +49,8 @@ func TestScripts(t *testing.T) {
 			return err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"endpoint": endpoint,
+			"load":     loadCode,
 			"code": func(ts *testscript.TestScript, _ bool, args []string) {
 				want, err := strconv.Atoi(args[0])
 				ts.Check(err)
