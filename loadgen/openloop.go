@@ -10,18 +10,15 @@ import (
 // before: to a connection that is free, else to a new one, else to a queue. The
 // wait in the queue counts as latency.
 //
-// The worker whose turn it is to keep the pace waits until an operation is due,
-// passes the turn on and sends the operation itself: nobody else has to wake up
-// for it, and the next one has the time until its own operation is due. (Leader
-// and followers: Schmidt et al., Pattern-Oriented Software Architecture 2, 2000.)
+// One goroutine keeps the pace and hands each operation to a worker. That a worker
+// has to wake up for it is part of the send lag. Workers that keep the pace by
+// turns and send themselves were tried: every turn takes another thread and its
+// share of GOMAXPROCS into a sleep, and two such loops left the workers of two
+// CPUs waiting for hundreds of milliseconds.
 type openLoop struct {
 	s   *sender
 	ctx context.Context
-	max int // workers that send at a time; one more keeps the pace
-
-	flight func(n int64, at time.Duration) *flight // as run has it
-	pace   pacer                                   // of the worker whose turn it is
-	over   chan struct{}                           // closed when arrivals have stopped
+	max int // workers
 
 	mu      sync.Mutex
 	idle    []*worker // the last used one at the end
@@ -33,7 +30,7 @@ type openLoop struct {
 	sessions []session      // clients that wait for their own answers; nil: nobody does
 }
 
-// task is one copy of an operation, or without one the turn to keep the pace.
+// task is one copy of an operation.
 type task struct {
 	f      *flight
 	leg    int
@@ -59,71 +56,34 @@ func (l *openLoop) run(ctx context.Context, start, end time.Duration, arrivals A
 	helpers.Go(func() { l.reap(done) })
 	helpers.Go(func() { l.s.meter.watch(done) })
 
-	l.pace, l.over = pacer{now: l.s.now, start: start, end: end, arrivals: arrivals}, make(chan struct{})
-	l.flight = flight
-	l.mu.Lock()
-	l.spawn(task{})
-	l.mu.Unlock()
-	<-l.over
+	p := pacer{now: l.s.now, start: start, end: end, arrivals: arrivals}
+	paced := make(chan struct{})
+	go func() { // a goroutine of its own, so that the caller's thread stays as it is
+		defer close(paced)
+		defer exact()()
+		for p.wait(ctx) {
+			f := flight(p.take())
+			l.s.meter.dispatched(0, 1)
+			f.handed = true
+			l.due(f)
+		}
+		// Due before the stop, but the pacer was late.
+		for n, count := p.next, arrivals.Count(p.stop); n < count; n++ {
+			l.due(flight(n, arrivals.At(n)))
+		}
+	}()
+	<-paced
 
 	l.pending.Wait()
 	close(done)
 	helpers.Wait()
 	l.close()
-	return l.pace.stop
+	return p.stop
 }
 
-// keep has the turn: it starts operations when they are due. It returns an
-// operation for the caller to send, after it has passed the turn on; or false
-// when arrivals have stopped.
-func (l *openLoop) keep() (task, bool) {
-	defer exact()()
-	for l.pace.wait(l.ctx) {
-		n, at := l.pace.take()
-		f := l.flight(n, at)
-		l.s.meter.dispatched(0, 1)
-		f.handed = true
-		l.pending.Add(1) // before whoever has the turn next can be done with it
-		if f.legs == 1 && l.sessions == nil && l.pace.left() >= handOver && l.passTurn() {
-			return task{f: f}, true
-		}
-		l.due(f)
-	}
-	// Due before the stop, but the pacer was late.
-	for n, count := l.pace.next, l.pace.arrivals.Count(l.pace.stop); n < count; n++ {
-		l.pending.Add(1)
-		l.due(l.flight(n, l.pace.arrivals.At(n)))
-	}
-	close(l.over)
-	return task{}, false
-}
-
-// passTurn passes the turn on to a worker that has nothing to do, and reports
-// whether there is one.
-func (l *openLoop) passTurn() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch last := len(l.idle) - 1; {
-	case last >= 0:
-		l.idle[last].tasks <- task{}
-		l.idle = l.idle[:last]
-	case l.workers <= l.max:
-		l.spawn(task{})
-	default:
-		return false
-	}
-	return true
-}
-
-// spawn starts a worker. The caller holds mu.
-func (l *openLoop) spawn(t task) {
-	w := &worker{id: l.workers, tasks: make(chan task, 1)}
-	l.workers++
-	go l.work(w, t)
-}
-
-// due starts an operation, which is pending, or has it wait for its client.
+// due starts an operation, or has it wait for its client.
 func (l *openLoop) due(f *flight) {
+	l.pending.Add(1)
 	if l.sessions != nil {
 		f.session = &l.sessions[f.op.Client]
 		now := l.s.now()
@@ -152,8 +112,10 @@ func (l *openLoop) hand(t task) {
 	case last >= 0:
 		l.idle[last].tasks <- t
 		l.idle = l.idle[:last]
-	case l.workers <= l.max:
-		l.spawn(t)
+	case l.workers < l.max:
+		w := &worker{id: l.workers, tasks: make(chan task, 1)}
+		l.workers++
+		go l.work(w, t)
 	default:
 		l.lagged(t)
 		t.queued = true
@@ -172,11 +134,6 @@ func (l *openLoop) lagged(t task) {
 
 func (l *openLoop) work(w *worker, t task) {
 	for ok := true; ok; t, ok = l.next(w) {
-		if t.f == nil {
-			if t, ok = l.keep(); !ok {
-				return // or there would be one worker too many
-			}
-		}
 		l.lagged(t)
 		l.send(t, w.id)
 	}

@@ -54,9 +54,9 @@ func TestLagOfHTTP(t *testing.T) {
 	}
 }
 
-// The worker that keeps the pace is none of those that send: there are never more
-// of them than connections allowed, and with one connection it still is kept.
-func TestTurnLeavesTheConnections(t *testing.T) {
+// There are never more operations on their way than connections allowed, and with
+// one connection the pace is still kept.
+func TestMaxConns(t *testing.T) {
 	for _, conns := range []int{1, 3} {
 		var sending, most atomic.Int64
 		node := startNode(t, "n1", func(conn net.Conn, id string, nth int) bool {

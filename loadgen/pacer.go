@@ -49,12 +49,6 @@ func (p *pacer) take() (n int64, at time.Duration) {
 	return n, p.arrivals.At(n)
 }
 
-// left is the time until the next operation is due, negative if it is late.
-func (p *pacer) left() time.Duration { return p.start + p.arrivals.At(p.next) - p.now() }
-
-// handOver is how long a goroutine may need to wake up.
-const handOver = 50 * time.Microsecond
-
 // exact gives the caller its thread to itself, with a timer slack of 1 ns, until
 // it calls undo.
 func exact() (undo func()) {

@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // joint is a connection through a link: the caller's with the proxy, and the
@@ -50,21 +52,49 @@ type piece struct {
 	err  error // io.EOF: the sender has no more; else its connection broke
 }
 
+// buffers are taken while there is something to read: a connection on which
+// nothing happens holds none.
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // run returns when the stream has ended and what was sent of it has been
 // written, or cannot be.
 func (p *pump) run() {
-	buffer := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
-	src := p.joint.ends[p.from]
+	src, err := p.joint.ends[p.from].SyscallConn()
+	if err != nil {
+		p.end(err)
+		return
+	}
 	for {
-		n, err := src.Read(buffer[:])
+		var buffer *[32 << 10]byte
+		var n int
+		var fault error
+		err := src.Read(func(fd uintptr) bool {
+			buffer = buffers.Get().(*[32 << 10]byte)
+			for {
+				if n, fault = unix.Read(int(fd), buffer[:]); fault != unix.EINTR {
+					break
+				}
+			}
+			if fault == unix.EAGAIN {
+				buffers.Put(buffer)
+				buffer = nil
+			}
+			return fault != unix.EAGAIN
+		})
+		if err == nil {
+			err = fault
+		}
+		if err == nil && n == 0 {
+			err = io.EOF
+		}
 		if n > 0 {
 			if !p.joint.probe {
 				p.lane.bytes.Add(int64(n))
 			}
 			p.send(buffer[:n])
+		}
+		if buffer != nil {
+			buffers.Put(buffer)
 		}
 		if err != nil {
 			p.end(err)
