@@ -116,6 +116,8 @@ var badScenarios = []struct {
 		"f.yaml:5: load.workload.sessions: 2000 clients need 2000 connections so that none waits for another, more than load.max_conns, which is 1024"},
 	{"sessions in a closed loop", "{name: counter}\n  arrivals: {constant: 10/s}", "{name: shop}\n  arrivals: {closed: {clients: 3}}",
 		"f.yaml:5: load.workload.sessions: contradicts load.arrivals.closed, whose clients take whatever operation is next\nhint: arrivals: {constant: 200/s} has each client do something every sessions / rate"},
+	{"sessions of k6", "{name: counter}", "{name: counter, sessions: 3}\n  driver: {k6: a.js}",
+		"f.yaml:5: load.workload.sessions: contradicts load.driver.k6, whose users are those of the script"},
 	{"sessions of vegeta", "{name: counter}", "{name: counter, sessions: 3}\n  driver: vegeta",
 		"f.yaml:5: load.workload.sessions: contradicts load.driver: vegeta, whose workers belong to nobody\nhint: driver: http"},
 	{"no arrivals", "  arrivals: {constant: 10/s}\n", "",

@@ -115,6 +115,13 @@ func (p *parser) sessions(load object, l *Load) {
 	if !load.has("workload") {
 		return
 	}
+	if l.Driver == "k6" {
+		if n != loadgen.DefaultsOf(l.Workload.Name).Sessions {
+			p.refuse(path, "", "contradicts load.driver.k6, whose users are those of the script")
+		}
+		l.Workload.Sessions = 0
+		return
+	}
 	if l.Arrivals.Clients > 0 {
 		p.refuse(path, "arrivals: {constant: 200/s} has each client do something every sessions / rate", "contradicts load.arrivals.closed, whose clients take whatever operation is next")
 	}
