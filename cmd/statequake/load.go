@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -59,6 +60,12 @@ were not answered ok. "ok" in the JSON is true exactly with exit code 0.`,
 			if os.Getenv("GOGC") == "" {
 				// What lives is small, what is made for each request dies at once.
 				debug.SetGCPercent(400)
+			}
+			if fl.clients > 0 && os.Getenv("GOMAXPROCS") == "" {
+				// Threads that look for work in vain, while all clients wait for
+				// answers, cost a sixth of a request. With --rate the pacer's thread
+				// takes its share of them into its sleep, so one would be too few.
+				runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))
 			}
 			r, err := l.run(cmd.Context())
 			if err != nil {
