@@ -2,6 +2,7 @@
 package campaign
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,8 @@ type Run struct {
 	Dir    string   // run directory; beside it are Dir.log and Dir.json, an Outcome
 	Args   []string // of statequake run: the scenario and --set
 	Resume bool     // if the same run is already there, take it as it is
+
+	Output io.Writer // gets what the program says when it says it; may be nil
 }
 
 // Outcome is how a run ended.
@@ -125,7 +128,13 @@ func (r Run) Do(ctx context.Context) (Outcome, *Verdict, error) {
 	cmd := exec.CommandContext(ctx, binary, slices.Concat([]string{"run"}, r.Args, []string{"--out", r.Dir})...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
-	text, err := cmd.CombinedOutput()
+	var text bytes.Buffer
+	cmd.Stdout = &text
+	if r.Output != nil {
+		cmd.Stdout = io.MultiWriter(&text, r.Output)
+	}
+	cmd.Stderr = cmd.Stdout
+	err = cmd.Run()
 	out := Outcome{Args: r.Args, Took: time.Since(began), Spaces: watch.Namespaces()}
 	left, took := watch.Left(leftWithin)
 	out.LeftFor = took
@@ -139,15 +148,15 @@ func (r Run) Do(ctx context.Context) (Outcome, *Verdict, error) {
 		return out, nil, err
 	}
 	out.Code = cmd.ProcessState.ExitCode()
-	if err := os.WriteFile(r.Dir+".log", text, 0o644); err != nil {
+	if err := os.WriteFile(r.Dir+".log", text.Bytes(), 0o644); err != nil {
 		return out, nil, err
 	}
 	v, err := readVerdict(r.Dir)
 	if err != nil && out.Code == exitFailed {
-		return out, &Verdict{Verdict: Failed, Reasons: []string{complaint(string(text))}}, nil
+		return out, &Verdict{Verdict: Failed, Reasons: []string{complaint(text.String())}}, nil
 	}
 	if err != nil {
-		return out, nil, fmt.Errorf("exit code %d without a verdict: %w\n%s", out.Code, err, text)
+		return out, nil, fmt.Errorf("exit code %d without a verdict: %w\n%s", out.Code, err, text.Bytes())
 	}
 	record, err := json.Marshal(out)
 	if err == nil {

@@ -113,7 +113,7 @@ func (c soak) run(ctx context.Context, out io.Writer) (code int, err error) {
 		return 0, err
 	}
 	dir := filepath.Join(c.dir, "run")
-	run := campaign.Run{Binary: c.binary, Dir: dir, Args: []string{file}}
+	run := campaign.Run{Binary: c.binary, Dir: dir, Args: []string{file}, Output: os.Stderr}
 	outcome, v, err := run.Do(ctx)
 	if err != nil {
 		return 0, err
