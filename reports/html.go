@@ -139,7 +139,7 @@ type violationView struct {
 // renderHTML is report.html: one file that asks nobody for anything. v comes
 // from Judge.
 func renderHTML(v *Verdict) ([]byte, error) {
-	t := newTimeline(v.run, v.loadWindow(), v.Faults)
+	t := newTimeline(v)
 	p := page{
 		Headline: clip(upperFirst(v.headline()), longText), Scenario: clip(v.Scenario, shortText), Claim: clip(v.Claim, longText),
 		Tiles: v.tiles(), Timeline: t, BucketWidth: duration(time.Duration(t.Width[0] * float64(time.Second))),

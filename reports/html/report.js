@@ -139,17 +139,19 @@
   const upward = room => ({ range: (u, min, max) => [0, Math.max(1, max * room)] });
   const plain = (u, ticks) => ticks.map(t => t == null ? "" : t.toLocaleString("en"));
 
+  const all = data.views[0], none = data.at_s.map(() => 0);
+  const notOK = none.map((v, i) => [all.fail_per_s, all.info_per_s, all.unsent_per_s].reduce((sum, c) => sum + (c ? c[i] : 0), 0));
   chart("throughput", 200, [
     line("ok/s", 0, { ...stepped, value: value("/s") }),
     line("not ok/s", 5, { ...stepped, value: value("/s"), width: 2 }),
-  ], steps(data.ok_per_s, data.not_ok_per_s), { scale: upward(1.3), ticks: plain }, true);
+  ], steps(all.ok_per_s || none, notOK), { scale: upward(1.3), ticks: plain }, true);
 
-  const answered = (data.max_ms || []).some(v => v != null);
+  const answered = all.max_ms.some(v => v != null);
   chart("latency", 230, [
     line("p50", 0, { ...stepped, value: (u, v) => ms(v) }),
     line("p99", 1, { ...stepped, value: (u, v) => ms(v), dash: [] }),
     line("max", 3, { ...stepped, value: (u, v) => ms(v), width: 1, dash: [2, 2] }),
-  ], answered ? steps(data.p50_ms, data.p99_ms, data.max_ms) : [[]], { scale: { distr: 3 }, ticks: (u, ticks) => ticks.map(tick) }, false);
+  ], answered ? steps(all.p50_ms, all.p99_ms, all.max_ms) : [[]], { scale: { distr: 3 }, ticks: (u, ticks) => ticks.map(tick) }, false);
 
   // Nodes are looked at at instants of their own: a missing instant is no gap, an
   // unknown value is one.

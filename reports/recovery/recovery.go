@@ -143,12 +143,10 @@ type Lost struct {
 }
 
 // Measure returns the recovery of each fault, in the order of r.Faults; nil for
-// a fault that was not injected.
-func Measure(r Run) []*Recovery {
+// a fault that was not injected. It also returns how available the keys were in
+// the whole run.
+func Measure(r Run) ([]*Recovery, *Keys) {
 	out := make([]*Recovery, len(r.Faults))
-	if !slices.ContainsFunc(r.Faults, func(f Fault) bool { return f.Injected != nil }) {
-		return out
-	}
 	m := newMeasurement(r)
 	affected := make([]map[int32]bool, len(r.Faults))
 	for i := range r.Faults {
@@ -159,7 +157,7 @@ func Measure(r Run) []*Recovery {
 	if r.LostKnown {
 		m.lost(out, affected)
 	}
-	return out
+	return out, m.availability()
 }
 
 // measurement holds what is shared by all faults of a run. Operations are
