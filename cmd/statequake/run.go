@@ -184,13 +184,13 @@ func runScenario(ctx context.Context, s *scenarios.Scenario, screen *progress, d
 	rand.Read(tag)
 	screen.begin(dir)
 	err = scenarios.Run(ctx, s, scenarios.RunOptions{
-		Dir: dir, Binary: binary, Tag: hex.EncodeToString(tag), Version: version, Isolation: isolation, KeepData: keepData, Watch: screen.show, Judge: judgeKey(s),
+		Dir: dir, Binary: binary, Tag: hex.EncodeToString(tag), Version: version, Isolation: isolation, KeepData: keepData, Watch: screen.show, Judge: judgeKey(s), Owners: screen.live,
 	})
 	if err != nil {
 		screen.end()
 		return fmt.Errorf("run %s: %w", s.Name, err)
 	}
-	screen.say("judging")
+	screen.stage("judging")
 	v, err := judge(dir)
 	screen.end()
 	if err != nil {
