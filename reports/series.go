@@ -21,8 +21,8 @@ const (
 	minBuckets = 200 // which are fewer only in a run that is too short for them
 	maxOps     = 8   // with views of their own; the others share one
 	maxOpNodes = 8   // likewise
-	viewBytes  = 500_000
-	pointBytes = 60 // of one bucket of one view, as a rule
+	viewBytes  = 440_000
+	pointBytes = 50 // of one bucket of one view, as a rule
 )
 
 // view is the workload, warmup included, over time: all of it, one operation,

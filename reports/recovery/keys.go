@@ -4,7 +4,6 @@ import (
 	"math"
 	"time"
 
-	"statequake/history"
 	"statequake/reports/stats"
 )
 
@@ -29,23 +28,22 @@ type KeyOutage struct {
 	Dead   bool          // it was asked again, and never answered ok until the end of the run
 }
 
-// Late tells whether operation i of the run was answered ok, and late.
+// Late tells whether operation i of the run was answered ok, but late. Audits and
+// what else is no traffic are judged as the load is.
 func (k *Keys) Late(i int) bool { return i/64 < len(k.late) && k.late[i/64]>>(i%64)&1 != 0 }
 
 func (m *measurement) availability() *Keys {
-	k := &Keys{Slow: m.load.alone, late: make([]uint64, (m.Ops.Len()+63)/64)}
-	for i := range m.Ops.Len() {
-		if op, kind := m.at(int32(i)); kind.Outcome == history.OK && traffic(kind) && m.bad(op, kind) {
-			k.late[i/64] |= 1 << (i % 64)
-		}
-	}
+	k := &Keys{Slow: m.load.alone, late: m.late}
 	whole := stats.Window{From: math.MinInt64, To: math.MaxInt64}
-	for key := range int32(len(m.ends)) {
-		switch worst := m.outage(m.byKey(key), whole); {
+	for key, bad := range m.badKeys {
+		if !bad {
+			continue
+		}
+		switch worst := m.outage(m.byKey(int32(key)), whole); {
 		case worst.dead:
-			k.Out = append(k.Out, KeyOutage{Key: key, Dead: true})
+			k.Out = append(k.Out, KeyOutage{Key: int32(key), Dead: true})
 		case worst.bad:
-			k.Out = append(k.Out, KeyOutage{Key: key, Length: worst.length, Sparse: worst.sparse})
+			k.Out = append(k.Out, KeyOutage{Key: int32(key), Length: worst.length, Sparse: worst.sparse})
 		}
 	}
 	return k
