@@ -139,7 +139,7 @@ func (g *Group) enough() error {
 	if len(g.Runs) > 0 {
 		return nil
 	}
-	return fmt.Errorf("%s: none of its %s can be shown: %s", g.Name, reports.Plural(int64(g.all), "run"), g.reasons())
+	return fmt.Errorf("%s: none of the runs (%d) can be shown: %s", g.Name, g.all, g.reasons())
 }
 
 // reasons counts the runs that were left out by their reason.

@@ -149,7 +149,7 @@ func (g *RecoveryGroup) About() string {
 		return fmt.Sprintf("%s at %.2f s (in %d of %d)", what, s.median, s.n, len(g.Runs))
 	}
 	goodput := rule{}.over(column(g.Runs, func(r RecoveryRun) float64 { return r.Goodput })).median
-	return fmt.Sprintf("%s, n = %d, 100 %% = %.0f/s; %s, %s", printable(g.Name), len(g.Runs), goodput,
+	return fmt.Sprintf("%s, n = %d, 100 %% = %.4g/s; %s, %s", printable(g.Name), len(g.Runs), goodput,
 		when("fault over", "end of the fault not seen", overOf), when("steady", "never steady", steadyOf))
 }
 
