@@ -162,7 +162,7 @@ durable | ack: durable | 4 | 1 | 2 |  |  | 3 |  |  | 1
 memory | ack: memory, window 500ms |  | 2 | 1 | 1 | 1 | 40 | 40 | 40 | 0
 memory | ack: memory, window 500ms | 1 | 1 | 1 |  |  | 40 |  |  | 0
 memory | ack: memory, window 500ms | 2 | 1 | 1 |  |  | 40 |  |  | 0`)
-	for _, want := range []string{"durable (n = 3, 1 broken)", "memory (n = 2)", "Left out: of durable 2 of 5 runs (1 unknown, 1 with unknown losses).", ">0<"} {
+	for _, want := range []string{"durable (n = 3, 1 broken)", "memory (n = 2)", "Left out: 2 of 5 runs of durable (1 unknown, 1 with unknown losses).", ">0<"} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("no %q in the picture", want)
 		}
@@ -239,7 +239,7 @@ func TestRecovery(t *testing.T) {
 	}
 	for _, want := range []string{
 		"base, n = 3, 100 % = 100/s; fault over at 1.00 s, steady at 1.20 s", "Recovery: tiny, fault kill-owner", "injected", "min to max", "Each point: 200 ms",
-		"Left out: of base 2 of 5 runs (1 broke the contract, 1 without the fault).",
+		"Left out: 2 of 5 runs of base (1 broke the contract, 1 without the fault).",
 	} {
 		if !strings.Contains(strings.ReplaceAll(svg, "\n", " "), want) {
 			t.Errorf("no %q in the picture", want)
@@ -251,7 +251,7 @@ func TestRecovery(t *testing.T) {
 	if rows, _, _ := drawn(t, Recovery{Fault: "kill-owner", Before: time.Second, After: 2 * time.Second}.Draw, folder(t, "g", a)); len(rows) != 16 {
 		t.Errorf("%d rows for 3 s in parts of 200 ms", len(rows))
 	}
-	if have := refused(t, Recovery{Fault: "other", Before: time.Second, After: time.Second}.Draw, folder(t, "g", a)); !strings.Contains(have, "1 without the fault") {
+	if have := refused(t, Recovery{Fault: "other", Before: time.Second, After: time.Second}.Draw, folder(t, "g", a)); !strings.Contains(have, "without the fault") {
 		t.Error(have)
 	}
 	if have := refused(t, Recovery{}.Draw, folder(t, "g", a)); !strings.Contains(have, "must be longer than 0 s") {
@@ -317,12 +317,12 @@ reference, ack: memory, window 500ms | m3 | 1 | 1 | 3 | 900 |  |`)
 	}{
 		{s, []string{d1, "again=" + d1}, "d1, again: both are at system.nodes 1"},
 		{s, []string{folder(t, "g", of("durable", 1, 1), of("durable", 3, 1))}, "system.nodes: is 3, and 1 in other runs of the group"},
-		{s, []string{folder(t, "g", violated)}, "g: none of the runs (1) can be shown: 1 broke the contract"},
+		{s, []string{folder(t, "g", violated)}, "g: none of the runs (1) can be shown: broke the contract"},
 		{Scale{By: "system.pods", Figure: "throughput"}, []string{d1}, "system.pods: there is no such field"},
 		{Scale{By: "system", Figure: "throughput"}, []string{d1}, "system: is not a number"},
 		{Scale{By: "load.keys", Figure: "throughput"}, []string{plan("load: {keys: many}")}, "scenario.yaml:1: load.keys: is not a number"},
 		{Scale{By: "load.keys", Figure: "throughput"}, []string{plan("load: {keys: 0}")}, "load.keys: is 0, must be positive"},
-		{Scale{By: "system.nodes", Figure: "knee"}, []string{d1}, "2 without this figure"},
+		{Scale{By: "system.nodes", Figure: "knee"}, []string{d1}, "without this figure"},
 		{Scale{By: "system.nodes", Figure: "speed"}, []string{d1}, `--figure: unknown "speed"; have throughput, p50, p99, knee`},
 		{Scale{By: "system.nodes", Figure: "p50", Ideal: &yes}, []string{d1}, "--ideal: a latency does not grow"},
 	} {
