@@ -29,6 +29,7 @@ type run struct {
 	injected     time.Duration // 0: no fault
 	out          time.Duration // how long nothing is answered after the injection
 	steady       any
+	search       any // find_max; nil without
 }
 
 // write writes the run into dir: a load of 12 s at 100/s from 2 s on.
@@ -53,6 +54,7 @@ func (r run) write(t *testing.T, dir string) {
 		"load":             map[string]any{"ok": 1000, "start_ns": 2 * time.Second, "duration_ns": 12 * time.Second},
 		"latency_ns":       map[string]any{"all": map[string]any{"p50": r.p50, "p99": 3 * r.p50, "n": 1000}, "steady": map[string]any{"p50": r.p50, "p99": 2 * r.p50, "n": 900}},
 		"throughput_per_s": map[string]any{"all": r.throughput},
+		"find_max":         r.search,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -254,6 +256,13 @@ func TestRecovery(t *testing.T) {
 	if have := refused(t, Recovery{Fault: "other", Before: time.Second, After: time.Second}.Draw, folder(t, "g", a)); !strings.Contains(have, "without the fault") {
 		t.Error(have)
 	}
+	gone := folder(t, "gone", a)
+	if err := os.Remove(filepath.Join(gone, "1", "history.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	if have := refused(t, r.Draw, gone); !strings.Contains(have, "history.jsonl") {
+		t.Error(have)
+	}
 	if have := refused(t, Recovery{}.Draw, folder(t, "g", a)); !strings.Contains(have, "must be longer than 0 s") {
 		t.Error(have)
 	}
@@ -293,6 +302,18 @@ reference, ack: memory, window 500ms | m3 | 1 | 1 | 3 | 900 |  |`)
 	}
 	if _, svg, _ := drawn(t, Scale{By: "system.nodes", Figure: "p99"}.Draw, d1, d3); strings.Contains(svg, "in proportion") {
 		t.Error("a latency has an ideal line")
+	}
+
+	// What the load generator limited says nothing of the system.
+	found, limited := of("durable", 1, 100), of("durable", 1, 100)
+	found.search = map[string]any{"knee_rate_per_s": 700, "limited_by": "bound"}
+	limited.search = map[string]any{"knee_rate_per_s": 900, "limited_by": "generator"}
+	rows, svg, _ = drawn(t, Scale{By: "system.nodes", Figure: "knee"}.Draw, folder(t, "k", found, limited))
+	if len(rows) != 3 || rows[1][5] != "700" || !strings.Contains(svg, "Left out: 1 of 2 runs of k (without a knee of the system).") {
+		t.Errorf("knees: %q", rows)
+	}
+	if have := refused(t, s.Draw, folder(t, "k", found)); !strings.Contains(have, "searched for the highest rate") {
+		t.Error(have)
 	}
 
 	plan := func(text string) string {
