@@ -2,6 +2,7 @@ package plot
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"math"
@@ -158,12 +159,7 @@ func paintFrontier(c draw.Canvas, points []frontierPoint, x, y func(float64) vg.
 			best = append(best, p)
 		}
 	}
-	slices.SortStableFunc(best, func(a, b frontierPoint) int {
-		if a.x.median < b.x.median {
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(best, func(a, b frontierPoint) int { return cmp.Compare(a.x.median, b.x.median) })
 	var stairs []vg.Point
 	for i, p := range best {
 		if i > 0 {
