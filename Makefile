@@ -110,7 +110,7 @@ throughput: build ## five runs each of durable-throughput and memory-throughput,
 
 # In turns, so that a machine that drifts does so for all of them alike. Runs that
 # prove nothing are left out of the picture, which says so.
-frontier: build ## docs/frontier.*: latency against loss of ack durable and memory when the power fails on all nodes, N runs (5) each of three stores
+frontier: build ## docs/frontier.* and docs/recovery.*: latency against loss of ack durable and memory when the power fails on all nodes, N runs (5) each of three stores
 	@runs=runs/frontier-$$(date +%Y%m%d-%H%M%S); worst=0; groups=(); \
 	for run in $$(seq $(N)); do for delay in 0 20 100; do for ack in durable memory; do \
 		name=$$ack; [ $$delay = 0 ] || name="$$ack, store +$$delay ms"; mkdir -p "$$runs/$$name"; \
@@ -120,7 +120,8 @@ frontier: build ## docs/frontier.*: latency against loss of ack durable and memo
 		echo "$$name, run $$run of $(N): exit $$status, $$(grep -m1 -E '^(PASS|VIOLATION|UNKNOWN)' "$$runs/$$name/$$run.log" || tail -1 "$$runs/$$name/$$run.log")"; \
 		case $$status in 0|2) ;; 1) worst=1 ;; *) exit $$status ;; esac; \
 	done; done; done; \
-	bin/statequake plot frontier "$${groups[@]}" -o docs; echo "runs: $$runs"; exit $$worst
+	bin/statequake plot frontier "$${groups[@]}" -o docs; \
+	bin/statequake plot recovery "$$runs/durable" "$$runs/memory" -o docs; echo "runs: $$runs"; exit $$worst
 
 stall-k6: ## p99 of a script with ten users after a stall of 1 s, N runs (10): the pacer's and k6's own
 	cd loadgen/k6 && STATEQUAKE_TIMES=$(N) go test -count=1 -timeout 60m -tags e2e -v -run '^TestStall$$' .

@@ -139,10 +139,11 @@ func (g *Group) enough() error {
 	if len(g.Runs) > 0 {
 		return nil
 	}
-	return fmt.Errorf("%s: none of its %s can be shown: %s", g.Name, reports.Plural(int64(g.all), "run"), g.reasons())
+	return fmt.Errorf("%s: none of the runs (%d) can be shown: %s", g.Name, g.all, g.reasons())
 }
 
-// reasons counts the runs that were left out by their reason.
+// reasons counts the runs that were left out by their reason, where that is not
+// the same for all of them.
 func (g *Group) reasons() string {
 	var order []string
 	counts := map[string]int{}
@@ -151,6 +152,9 @@ func (g *Group) reasons() string {
 			order = append(order, l.Why)
 		}
 		counts[l.Why]++
+	}
+	if len(order) == 1 {
+		return order[0]
 	}
 	for i, why := range order {
 		order[i] = fmt.Sprintf("%d %s", counts[why], why)
@@ -172,7 +176,7 @@ func notes(groups []*Group) []string {
 	var notes, left, scenarios []string
 	for _, g := range groups {
 		if len(g.LeftOut) > 0 {
-			left = append(left, fmt.Sprintf("of %s %d of %s (%s)", reports.Clip(g.Name, 40), len(g.LeftOut), reports.Plural(int64(g.all), "run"), g.reasons()))
+			left = append(left, fmt.Sprintf("%d of %s of %s (%s)", len(g.LeftOut), reports.Plural(int64(g.all), "run"), reports.Clip(g.Name, 40), g.reasons()))
 		}
 		if !slices.Contains(scenarios, g.Scenario) {
 			scenarios = append(scenarios, g.Scenario)

@@ -65,23 +65,25 @@ func (c Recovery) Draw(groups []*Group) (*Picture, error) {
 	faults := []string{}
 	for _, g := range groups {
 		drawn := plot.RecoveryGroup{Name: g.Name}
-		shares := map[string]plot.RecoveryRun{}
-		if err := g.keep(func(r *Run) string {
-			a := where[r.Dir]
-			run, err := measure(r, a, every, p.Before, parts)
+		measured := map[string]plot.RecoveryRun{}
+		for i := range g.Runs {
+			r := &g.Runs[i]
+			run, err := measure(r, where[r.Dir], every, p.Before, parts)
 			if err != nil {
-				return err.Error()
+				return nil, err
 			}
-			if run.Goodput == 0 {
+			measured[r.Dir] = run
+		}
+		if err := g.keep(func(r *Run) string {
+			if measured[r.Dir].Goodput == 0 {
 				return "without an ok answer before the fault"
 			}
-			shares[r.Dir] = run
 			return ""
 		}); err != nil {
 			return nil, err
 		}
 		for _, r := range g.Runs {
-			drawn.Runs = append(drawn.Runs, shares[r.Dir])
+			drawn.Runs = append(drawn.Runs, measured[r.Dir])
 			if name := where[r.Dir].fault; !slices.Contains(faults, name) {
 				faults = append(faults, name)
 			}

@@ -43,6 +43,7 @@ const (
 	figureHeight = vg.Length(300) // with one row of legend and without notes
 	lineHeight   = vg.Length(14)
 	sampleWidth  = vg.Length(20)
+	longestLabel = vg.Length(230) // of an axis
 )
 
 func newPanel(share float64) *panel {
@@ -78,6 +79,11 @@ func span(axis *gonum.Axis, log bool, low, high float64) {
 func (f *figure) files(name string) ([]File, error) {
 	const wide = width - 2*margin
 	rows := f.rows(wide)
+	for _, p := range f.panels {
+		for _, axis := range []*gonum.Axis{&p.plot.X, &p.plot.Y} {
+			axis.Label.Text = fit(usualText, printable(axis.Label.Text), longestLabel)
+		}
+	}
 	var notes []string
 	for _, n := range f.notes {
 		notes = append(notes, wrap(usualText, n, wide)...)
@@ -91,7 +97,7 @@ func (f *figure) draw(canvas draw.Canvas, rows [][]entry, notes []string) {
 	canvas.Fill(canvas.Rectangle.Path())
 	area := draw.Crop(canvas, margin, -margin, margin, -margin)
 	area.Max.Y -= 12
-	area.FillText(titleText, vg.Point{X: area.Min.X, Y: area.Max.Y}, fit(titleText, f.title, area.Max.X-area.Min.X))
+	area.FillText(titleText, vg.Point{X: area.Min.X, Y: area.Max.Y}, fit(titleText, printable(f.title), area.Max.X-area.Min.X))
 	area.Max.Y -= 4
 	for _, row := range rows {
 		area.Max.Y -= lineHeight
@@ -172,7 +178,7 @@ func (f *figure) rows(wide vg.Length) [][]entry {
 		if e.sample != nil {
 			need = sampleWidth + sampleGap
 		}
-		e.name = fit(usualText, e.name, wide-need)
+		e.name = fit(usualText, printable(e.name), wide-need)
 		need += usualText.Width(e.name)
 		last := len(rows) - 1
 		if used > 0 && used+need > wide {
@@ -190,7 +196,7 @@ func wrap(style text.Style, s string, wide vg.Length) []string {
 	var lines []string
 	line := ""
 	for _, word := range strings.Fields(s) {
-		word = fit(style, word, wide)
+		word = fit(style, printable(word), wide)
 		switch {
 		case line == "":
 			line = word
@@ -260,36 +266,41 @@ func (b box) meets(o box) bool {
 	return b.left < o.right && o.left < b.right && b.bottom < o.top && o.bottom < b.top
 }
 
-// beside finds the place of a text near a point, inside of data and away from
-// what is taken: of a few places around the point the one that meets the least.
-func beside(data vg.Rectangle, at vg.Point, name string, taken []box) (vg.Point, box) {
+// beside finds the place of a name near a point, inside of data: of some places
+// around the point, the near ones first, the one that hides the least. taken is
+// what is drawn already, names what is written. far says that the place is so far
+// off that a line must lead to it.
+func beside(data vg.Rectangle, at vg.Point, name string, taken, names []box) (place vg.Point, b box, far bool) {
 	const gap, ascent, descent = vg.Length(7), vg.Length(8), vg.Length(2.5)
 	wide := usualText.Width(name)
 	least := math.MaxInt
-	var bestAt vg.Point
-	var best box
-	for _, distance := range []vg.Length{1, 2.2, 3.6} {
+	for _, distance := range []vg.Length{1, 2.2, 3.6, 6, 9, 12, 16} {
 		d := gap * distance
-		for _, place := range []vg.Point{
+		for _, p := range []vg.Point{
 			{X: at.X + d, Y: at.Y - 3.5}, {X: at.X - d - wide, Y: at.Y - 3.5},
 			{X: at.X + d*0.6, Y: at.Y + d*0.8}, {X: at.X + d*0.6, Y: at.Y - d*0.8 - ascent},
 			{X: at.X - d*0.6 - wide, Y: at.Y + d*0.8}, {X: at.X - d*0.6 - wide, Y: at.Y - d*0.8 - ascent},
 			{X: at.X - wide/2, Y: at.Y + d}, {X: at.X - wide/2, Y: at.Y - d - ascent},
 		} {
-			b := box{place.X - 1, place.X + wide + 1, place.Y - descent, place.Y + ascent}
-			met := 0
+			tried := box{p.X - 1, p.X + wide + 1, p.Y - descent, p.Y + ascent}
+			hidden := 0
 			for _, o := range taken {
-				if b.meets(o) {
-					met++
+				if tried.meets(o) {
+					hidden++
 				}
 			}
-			if b.left < data.Min.X || b.right > data.Max.X || b.bottom < data.Min.Y || b.top > data.Max.Y {
-				met += 1000 // it would be cut off, or lie on an axis
+			for _, o := range names {
+				if tried.meets(o) {
+					hidden += 100
+				}
 			}
-			if met < least {
-				least, bestAt, best = met, place, b
+			if tried.left < data.Min.X || tried.right > data.Max.X || tried.bottom < data.Min.Y || tried.top > data.Max.Y {
+				hidden += 10_000 // it would be cut off, or lie on an axis
+			}
+			if hidden < least {
+				least, place, b, far = hidden, p, tried, distance > 3
 			}
 		}
 	}
-	return bestAt, best
+	return place, b, far
 }

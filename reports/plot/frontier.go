@@ -2,6 +2,7 @@ package plot
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"math"
@@ -132,13 +133,14 @@ type frontierPoint struct {
 	broken int // runs
 }
 
-// label is the name with the number of runs, and of those that broke their
-// contract.
-func (p *frontierPoint) label() string {
+// label is the name, cut where it is too long, with the number of runs, and of
+// those that broke their contract.
+func (p *frontierPoint) label(longest vg.Length) string {
+	name := fit(usualText, printable(p.group.Name), longest)
 	if p.broken > 0 {
-		return fmt.Sprintf("%s (n = %d, %d broken)", printable(p.group.Name), p.x.n, p.broken)
+		return fmt.Sprintf("%s (n = %d, %d broken)", name, p.x.n, p.broken)
 	}
-	return fmt.Sprintf("%s (n = %d)", printable(p.group.Name), p.x.n)
+	return fmt.Sprintf("%s (n = %d)", name, p.x.n)
 }
 
 func shapeOf(volatile bool) draw.GlyphDrawer {
@@ -157,12 +159,7 @@ func paintFrontier(c draw.Canvas, points []frontierPoint, x, y func(float64) vg.
 			best = append(best, p)
 		}
 	}
-	slices.SortStableFunc(best, func(a, b frontierPoint) int {
-		if a.x.median < b.x.median {
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(best, func(a, b frontierPoint) int { return cmp.Compare(a.x.median, b.x.median) })
 	var stairs []vg.Point
 	for i, p := range best {
 		if i > 0 {
@@ -202,13 +199,21 @@ func paintFrontier(c draw.Canvas, points []frontierPoint, x, y func(float64) vg.
 		c.DrawGlyph(draw.GlyphStyle{Color: ink, Radius: 4, Shape: shapeOf(p.group.Volatile)}, at)
 		taken = append(taken, box{at.X - 5, at.X + 5, at.Y - 5, at.Y + 5})
 	}
-	for _, p := range points {
+	var names []box
+	for i, p := range points {
 		at := vg.Point{X: x(p.x.median), Y: y(p.y.median)}
-		name := fit(usualText, p.label(), (c.Max.X-c.Min.X)*0.6)
-		place, b := beside(c.Rectangle, at, name, taken)
+		name := p.label((c.Max.X - c.Min.X) * 0.45)
+		place, b, far := beside(c.Rectangle, at, name, taken, names)
+		if far {
+			end := vg.Point{X: min(max(at.X, b.left), b.right), Y: b.top}
+			if at.Y < b.bottom {
+				end.Y = b.bottom
+			}
+			c.StrokeLine2(stroke(light(looks[i].color, 0.6), 0.6), at.X, at.Y, end.X, end.Y)
+		}
 		fillBox(c, light(white, 0.8), b.left, b.right, b.bottom, b.top)
 		c.FillText(usualText, place, name)
-		taken = append(taken, b)
+		names = append(names, b)
 	}
 }
 

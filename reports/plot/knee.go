@@ -13,7 +13,8 @@ import (
 // Knee draws a search for the highest rate that keeps a latency bound:
 // find_max.svg and find_max.png, with latency and goodput by requested rate. A
 // level that kept the bound is a full point, one that broke it a cross, one that
-// the load generator spoiled a ring. title is the scenario's name, any text; says is
+// the load generator spoiled a ring. The rate found is called the knee only if the
+// system was the limit. title is the scenario's name, any text; says is
 // what was found, in words.
 func Knee(title, says string, f *stats.FindMax) ([]File, error) {
 	latency, goodput := newPanel(0.58), newPanel(0.42)
@@ -115,8 +116,10 @@ func Knee(title, says string, f *stats.FindMax) ([]File, error) {
 		fig.legend = append(fig.legend, entry{percentileName(bound), sample(p99)})
 	}
 	fig.legend = append(fig.legend, entry{"bound", plain(stroke(black, 1, 1.5, 2))}, entry{"answered ok", sample(ok)}, entry{"requested", plain(stroke(black, 0.6))})
-	if f.Knee != nil {
+	if f.OfSystem() != nil {
 		fig.legend = append(fig.legend, entry{"knee", plain(stroke(black, 1.2))})
+	} else if f.Knee != nil {
+		fig.legend = append(fig.legend, entry{"kept, at least", plain(stroke(black, 1.2))})
 	}
 	for _, state := range []struct {
 		is   stats.LevelState

@@ -1,4 +1,5 @@
-// Package plot draws a recorded run as static pictures.
+// Package plot draws static pictures of one recorded run, or of several groups of
+// runs.
 package plot
 
 import (
@@ -37,7 +38,7 @@ type File struct {
 	Data []byte
 }
 
-// Render draws the operations of the load phase, each picture as SVG and as PNG:
+// Render draws the operations of the load phase of one run, each picture as SVG and as PNG:
 //
 //   - latency: p50, p99 and maximum of the operations answered ok, by the time
 //     when they were due;

@@ -3,6 +3,7 @@ package plot
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -90,7 +91,7 @@ func (r *Recovery) Files() ([]File, error) {
 	fig := &figure{title: r.Title, panels: []*panel{axes}}
 	for i := range r.Groups {
 		g := &r.Groups[i]
-		fig.legend = append(fig.legend, entry{g.About(), func(c draw.Canvas, at vg.Point) {
+		fig.legend = append(fig.legend, entry{g.about(fit(usualText, printable(g.Name), longestGroup)), func(c draw.Canvas, at vg.Point) {
 			if len(g.Runs) > 1 {
 				fillBox(c, light(looks[i].color, bandAlpha), at.X, at.X+sampleWidth, at.Y-5, at.Y+5)
 			}
@@ -102,9 +103,9 @@ func (r *Recovery) Files() ([]File, error) {
 		entry{"steady again", func(c draw.Canvas, at vg.Point) {
 			c.DrawGlyph(draw.GlyphStyle{Color: black, Radius: 4, Shape: draw.PyramidGlyph{}}, vg.Point{X: at.X + sampleWidth - 6, Y: at.Y - 1})
 		}})
-	about := "Line: median over runs; band: " + by.words() + ". Each point: " + parted(r.Every) + "."
-	if !anySeveral(counts) {
-		about = "Each group is one run, without a band. Each point: " + parted(r.Every) + "."
+	about := "Line: median over runs; band: " + by.words() + ". Each point: " + partText(r.Every) + "."
+	if slices.Max(counts) == 1 {
+		about = "Each group is one run, without a band. Each point: " + partText(r.Every) + "."
 	}
 	if cut {
 		about += fmt.Sprintf(" Cut off at %d %%: what had waited is answered at once.", mostShare*100)
@@ -118,26 +119,19 @@ func (r *Recovery) Files() ([]File, error) {
 	return append(files, File{"recovery.csv", data}), err
 }
 
-const bandAlpha = 0.22
-
-func anySeveral(counts []int) bool {
-	for _, n := range counts {
-		if n > 1 {
-			return true
-		}
-	}
-	return false
-}
-
-// parted is the length of a part in words.
-func parted(d time.Duration) string { m := measured{every: d}; return m.length() }
+const (
+	bandAlpha    = 0.22
+	longestGroup = vg.Length(140) // of its name in the legend
+)
 
 // at is where part i begins, in seconds after the injection.
 func (r *Recovery) at(i int) float64 { return float64(i-r.Before) * r.Every.Seconds() }
 
 // About says whose line it is, of how many runs, and the medians of when the fault
 // was over and when the system was steady again.
-func (g *RecoveryGroup) About() string {
+func (g *RecoveryGroup) About() string { return g.about(printable(g.Name)) }
+
+func (g *RecoveryGroup) about(name string) string {
 	when := func(what, never string, of func(RecoveryRun) *time.Duration) string {
 		s := rule{}.over(column(g.Runs, seconds(of)))
 		switch s.n {
@@ -149,7 +143,7 @@ func (g *RecoveryGroup) About() string {
 		return fmt.Sprintf("%s at %.2f s (in %d of %d)", what, s.median, s.n, len(g.Runs))
 	}
 	goodput := rule{}.over(column(g.Runs, func(r RecoveryRun) float64 { return r.Goodput })).median
-	return fmt.Sprintf("%s, n = %d, 100 %% = %.0f/s; %s, %s", printable(g.Name), len(g.Runs), goodput,
+	return fmt.Sprintf("%s, n = %d, 100 %% = %.4g/s; %s, %s", name, len(g.Runs), goodput,
 		when("fault over", "end of the fault not seen", overOf), when("steady", "never steady", steadyOf))
 }
 
