@@ -44,7 +44,7 @@ type page struct {
 	Scale                         scale
 	Metrics                       []metricView
 	Violations                    []string
-	MoreViolations                int
+	MoreViolations                string // how many; "" for none
 	Reasons, Notes, Loads         []string
 	Method                        []string
 	Gate                          string
@@ -146,7 +146,9 @@ func (c *Comparison) html() ([]byte, error) {
 		}
 	}
 	p.Violations = clipped(violations[:min(len(violations), htmlViolations)])
-	p.MoreViolations = len(violations) - len(p.Violations)
+	if more := len(violations) - htmlViolations; more > 0 {
+		p.MoreViolations = reports.Count(int64(more))
+	}
 	p.Scale = c.scale()
 	for _, row := range c.rows(names) {
 		cells := row.cells
