@@ -79,6 +79,11 @@ func (v *Verdict) plots() ([]plot.File, error) {
 		}
 	}
 	files, err := plot.Render(&v.run.Ops, in)
+	if err == nil && v.FindMax != nil {
+		var knee []plot.File
+		knee, err = plot.Knee(v.Scenario, upperFirst(kneeText(v.FindMax))+".", v.FindMax)
+		files = append(files, knee...)
+	}
 	for i := range files {
 		files[i].Name = filepath.Join("plots", files[i].Name)
 	}
