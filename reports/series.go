@@ -66,7 +66,20 @@ type axis struct {
 	n            int
 }
 
-func (a axis) bucket(at time.Duration) int { return int((at - a.start) / a.width) }
+// forever bounds instants, so that their differences can be told.
+const forever = 1 << 61 * time.Nanosecond
+
+func bounded(at time.Duration) time.Duration { return min(max(at, -forever), forever) }
+
+// bucket is the one that holds an instant, or the nearest one.
+func (a axis) bucket(at time.Duration) int {
+	return min(max(int((bounded(at)-a.start)/a.width), 0), a.n-1)
+}
+
+// holds tells whether an instant is in one of the buckets.
+func (a axis) holds(at time.Duration) bool {
+	return a.start <= at && (bounded(at)-a.start)/a.width < time.Duration(a.n)
+}
 
 // starts are the starts of the buckets in seconds.
 func (a axis) starts() values {
@@ -82,13 +95,14 @@ func (a axis) starts() values {
 // are then whole. Their width is 1, 2 or 5 times a power of ten seconds, at least
 // 200 ms, and 50 ms if the range is shorter than 5 s.
 func newAxis(first, last, anchor time.Duration, limit int) axis {
+	first, last, anchor = bounded(first), bounded(last), bounded(anchor)
 	width, next := 200*time.Millisecond, []time.Duration{5, 10, 20}
 	if last-first < 5*time.Second {
 		width = 50 * time.Millisecond
 	}
 	lay := func() axis {
 		start := anchor - (max(0, anchor-first)+width-1)/width*width
-		return axis{start, width, int((last-start)/width) + 1}
+		return axis{start, width, int((max(last, start)-start)/width) + 1}
 	}
 	for unit := 100 * time.Millisecond; ; unit *= 10 {
 		for _, factor := range next {

@@ -439,3 +439,22 @@ func checkCells(t *testing.T, what string, tl *timeline, row keyRow, ops []histo
 		}
 	}
 }
+
+// Instants that no run has break nothing.
+func TestTimelineOfNonsense(t *testing.T) {
+	extremes := []time.Duration{math.MinInt64, -time.Hour, 0, time.Second, math.MaxInt64 - 1, math.MaxInt64}
+	for _, first := range extremes {
+		for _, last := range extremes {
+			for _, anchor := range extremes {
+				tr := trace.Of(&history.Run{Ops: []history.Op{
+					{Phase: history.Load, Scheduled: first, Sent: first, Returned: last, Outcome: history.OK},
+					{Phase: history.Load, Scheduled: last, Sent: last, Returned: first, Outcome: history.Info},
+				}})
+				tl := newTimeline(&Verdict{run: tr, keys: &recovery.Keys{}, Load: Load{Start: anchor, Duration: time.Second}})
+				if len(tl.At) < 1 || len(tl.At) > maxBuckets+1 {
+					t.Errorf("from %d to %d, load at %d: %d buckets", first, last, anchor, len(tl.At))
+				}
+			}
+		}
+	}
+}
