@@ -432,7 +432,7 @@ func (s *series) fill() {
 // numbers whose order is that of time, with the group in the lowest bits.
 type seriesWorker struct {
 	*series
-	packed []uint64
+	packed, spare []uint64
 }
 
 const (
@@ -465,7 +465,7 @@ func (w *seriesWorker) latencies(b int) {
 			n[v]++
 		}
 	}
-	slices.Sort(w.packed)
+	w.sort()
 	next, stop := make([]int, len(w.views)), make([]int, len(w.views)) // the percentile looked for, and its rank
 	for i := range w.views {
 		v := &w.views[i]
@@ -509,7 +509,7 @@ func (w *seriesWorker) underWay(b int) {
 	}
 	pack(w.returned, w.returnedEnd, end, 0)
 	pack(w.due, w.dueEnd, func(op *trace.Op) time.Duration { return op.Scheduled }, begins)
-	slices.Sort(w.packed)
+	w.sort()
 	now, most := make([]int32, len(w.views)), make([]int32, len(w.views))
 	for v := range now {
 		now[v] = w.inFlight[v*w.n+b]
@@ -534,6 +534,35 @@ func (w *seriesWorker) underWay(b int) {
 	}
 	for v := range most {
 		w.inFlight[v*w.n+b] = most[v]
+	}
+}
+
+// sort sorts packed by all but the group. By digits, lowest first, that takes a
+// quarter of the time that comparing takes.
+func (w *seriesWorker) sort() {
+	const digit = 11 // bits
+	if len(w.packed) < 1<<digit {
+		slices.Sort(w.packed)
+		return
+	}
+	w.spare = slices.Grow(w.spare[:0], len(w.packed))[:len(w.packed)]
+	highest := slices.Max(w.packed)
+	for shift := groupBits; highest>>shift > 0; shift += digit {
+		var place [1 << digit]int
+		for _, p := range w.packed {
+			place[p>>shift%(1<<digit)]++
+		}
+		sum := 0
+		for d, n := range place {
+			place[d] = sum
+			sum += n
+		}
+		for _, p := range w.packed {
+			to := &place[p>>shift%(1<<digit)]
+			w.spare[*to] = p
+			*to++
+		}
+		w.packed, w.spare = w.spare, w.packed
 	}
 }
 

@@ -214,6 +214,29 @@ func checkBucket(t *testing.T, what string, v *view, b int, in []history.Op, fro
 	}
 }
 
+// Long lists are sorted another way than short ones.
+func TestSeriesSort(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 8))
+	for _, n := range []int{0, 1, 2047, 2048, 5000, 100_000} {
+		for _, bits := range []int{0, 16, 17, 27, 28, 50, 64} {
+			w := &seriesWorker{}
+			for range n {
+				w.packed = append(w.packed, rng.Uint64()>>(64-bits))
+			}
+			want := slices.Sorted(slices.Values(w.packed))
+			w.sort()
+			for i, p := range w.packed {
+				if p>>groupBits != want[i]>>groupBits {
+					t.Fatalf("%d numbers of %d bits: number %d is %x, want %x", n, bits, i, p, want[i])
+				}
+			}
+			if slices.Sort(w.packed); !slices.Equal(w.packed, want) {
+				t.Fatalf("%d numbers of %d bits are not the same ones", n, bits)
+			}
+		}
+	}
+}
+
 // With as many names, nodes, buckets, outcomes and keys as there may be, what the
 // charts hold stays small, and no single failure or slow answer is lost in it.
 func TestTimelineSize(t *testing.T) {
