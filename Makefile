@@ -16,6 +16,7 @@ catch faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
 recovery bench-load frontier: N ?= 5
+bench-report: N ?= 3
 N        ?= 10
 HISTORIES ?= 1000000
 FUZZTIME ?= 30s
@@ -23,9 +24,10 @@ DURATION ?= 10m
 RATE     ?= 5000
 BENCH    ?= .
 LOADTIME ?= 10s
+OPS      ?= 10000000
 SEEDS    ?= 10000
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +103,9 @@ bench-lag: ## how late operations are sent and arrive at 1,000/s and 5,000/s, N 
 bench-load: build ## CPU time per request of statequake load, wrk and vegeta, in N rounds (5) of LOADTIME (10s) each
 	go build -trimpath -o bin/loadbench ./scripts/loadbench
 	bin/loadbench -n $(N) -d $(LOADTIME) $(ARGS)
+
+bench-report: build ## size of report.html, time and memory of the reports of a run of OPS operations (10000000; 4 GB in TMPDIR), N times (3)
+	go run ./scripts/benchreport -ops $(OPS) -n $(N) $(ARGS)
 
 throughput: build ## five runs each of durable-throughput and memory-throughput, in the same format
 	@runs=$$(mktemp -d); for ack in durable memory; do \
