@@ -49,7 +49,7 @@ error, 4 an expectation was missed or a regression, 5 inconclusive comparison.`,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(runCmd(), loadCmd(), checkCmd(), compareCmd(), abCmd(), shrinkCmd(), reportCmd(), exportCmd(), doctorCmd(), scenariosCmd(), systemsCmd(), chaosCmd(), serveCmd(), clusterCmd(), versionCmd())
+	root.AddCommand(runCmd(), loadCmd(), checkCmd(), compareCmd(), abCmd(), shrinkCmd(), reportCmd(), plotCmd(), exportCmd(), doctorCmd(), scenariosCmd(), systemsCmd(), chaosCmd(), serveCmd(), clusterCmd(), versionCmd())
 	return root
 }
 

@@ -25,9 +25,9 @@ const (
 type Config struct {
 	Pairing Pairing
 	// Alpha is the largest chance to call any head a regression in any metric that
-	// gates if base and heads are equal, and the largest to call a head no worse
-	// in all of them if it is worse in one by the margin or more; in [0.0001,
-	// 0.5), 0 means DefaultAlpha.
+	// gates if base and heads are equal, and the largest to call one head no worse
+	// in all of them if it is worse in one by the margin or more; in [0.0001, 0.5),
+	// 0 means DefaultAlpha.
 	Alpha   float64
 	Budgets Budgets
 	Gate    *Gate // nil if only a violation of correctness decides the exit code
@@ -181,7 +181,8 @@ func (r *Report) measure(base, head []*Run, cfg Config) {
 	}
 }
 
-// test decides on every metric. tail is the chance of error of a regression.
+// test decides on every metric. tail is the chance to call one of them a
+// regression if the sides are equal.
 func (r *Report) test(tail float64) {
 	r.Tail = tail
 	r.Least = least(r.Paired, tail)
