@@ -26,8 +26,9 @@ BENCH    ?= .
 LOADTIME ?= 10s
 OPS      ?= 10000000
 SEEDS    ?= 10000
+PAIRS    ?= 20
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6 noise
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +88,9 @@ differential: ## every fast checker against a search on HISTORIES random small h
 
 stalls: build ## stops of the load generator and of nodes, N times (20) each: whom runs blame; CASES="generator node" for some
 	go run ./scripts/stalls -n $(N) $(ARGS) $(CASES)
+
+noise: build ## how far a comparison can be trusted: PAIRS (20) A/A pairs, planted slowdowns, lost writes; goes on where it was interrupted
+	go run ./scripts/noise -pairs $(PAIRS) -resume $(ARGS)
 
 soak: build ## memory and CPU of the harness over DURATION (10m) at RATE (5000) operations a second, bytes per operation
 	go run ./scripts/soak -duration $(DURATION) -rate $(RATE) $(ARGS)

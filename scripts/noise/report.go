@@ -1,11 +1,11 @@
 package main
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -83,12 +83,8 @@ func (e effort) measure(dir string) (*result, error) {
 		}
 		r.bugs = append(r.bugs, record.Code)
 	}
-	data, err := os.ReadFile(filepath.Join(dir, "loss", "loss.json"))
-	if os.IsNotExist(err) {
+	if r.losses, err = readLosses(filepath.Join(dir, "loss")); errors.Is(err, fs.ErrNotExist) {
 		return r, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &r.losses)
 	}
 	return r, err
 }
