@@ -28,7 +28,7 @@ OPS      ?= 10000000
 SEEDS    ?= 10000
 PAIRS    ?= 20
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6 noise bench-view
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6 noise bench-view docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,9 +53,12 @@ test: ## the tests
 check: fmt vet lint imports ## format, vet, staticcheck and import rules; changes nothing
 	@echo "check: all clean"
 
-e2e: build k6 ## the tests that start real clusters and kill real processes
-	go test -count=1 -timeout 30m -tags e2e ./...
+e2e: build k6 ## the tests that start real clusters and kill real processes, but for make docs
+	go test -count=1 -timeout 30m -tags e2e -skip '^TestDocBlocks$$' ./...
 	cd loadgen/k6 && go test -count=1 -timeout 10m -tags e2e ./...
+
+docs: ## run every sh block of every document in a clean clone; DOC=tutorial for one, SLOW=1 for the slow ones, too
+	STATEQUAKE_SLOW=$(SLOW) go test -count=1 -timeout 90m -tags e2e -v -run '^TestDocBlocks$$/$(DOC)' ./cmd/statequake
 
 # The API server takes some minutes to build the first time. etcd is the one that
 # the product embeds.
