@@ -25,15 +25,23 @@ const (
 type Config struct {
 	Pairing Pairing
 	// Alpha is the largest chance to call any head a regression in any metric that
-	// gates if base and heads are equal, in [0.0001, 0.5); 0 means DefaultAlpha.
+	// gates if base and heads are equal, and the largest to call one head no worse
+	// in all of them if it is worse in one by the margin or more; in [0.0001, 0.5),
+	// 0 means DefaultAlpha.
 	Alpha   float64
 	Budgets Budgets
 	Gate    *Gate // nil if only a violation of correctness decides the exit code
 }
 
-// DefaultAlpha is the largest with which six pairs can decide on six metrics:
-// that all six pairs look worse by chance has a probability of 1/64 for each.
-const DefaultAlpha = 0.10
+// DefaultAlpha stops one of fifty changes that make no difference, and lets
+// DefaultPairs decide, whichever metrics are tested: that all of nine pairs look
+// worse by chance has a probability of 1/512, a tenth of DefaultAlpha.
+const DefaultAlpha = 0.02
+
+// DefaultPairs is the number of pairs that is recommended: two more than the least
+// with which anything can be decided on five metrics, so that one bad pair does
+// not hide a regression.
+const DefaultPairs = 10
 
 // power is the chance to decide for which Metric.Needed is stated.
 const power = 0.8
@@ -61,7 +69,7 @@ type Report struct {
 
 	Alpha  float64 `json:"-"`           // see Config
 	Tested int     `json:"tested"`      // metrics of this head that share alpha
-	Tail   float64 `json:"alpha_end"`   // alpha / tests of all heads: the chance that one end of an interval is wrong
+	Tail   float64 `json:"alpha_end"`   // alpha / tests of all heads: the chance that the better end of an interval is wrong; that of the worse end is alpha
 	Least  int     `json:"runs_needed"` // runs a side below which nothing can be decided at that level
 
 	Metrics    []Metric `json:"metrics"`
@@ -105,7 +113,7 @@ type Metric struct {
 
 	// Scale is ratio, for head/base by logarithms, or difference, for head-base
 	// in Unit, if a value is 0. Estimate is the Hodges-Lehmann estimate, Low and
-	// High its confidence interval, both ends in it.
+	// High its confidence interval, both ends in it; see Report.Tail.
 	Scale    string   `json:"scale"`
 	Estimate *float64 `json:"estimate"`
 	Low      *float64 `json:"low"`
@@ -173,13 +181,13 @@ func (r *Report) measure(base, head []*Run, cfg Config) {
 	}
 }
 
-// test decides on every metric. tail is the chance of error for each end of an
-// interval.
+// test decides on every metric. tail is the chance to call one of them a
+// regression if the sides are equal.
 func (r *Report) test(tail float64) {
 	r.Tail = tail
 	r.Least = least(r.Paired, tail)
 	for _, s := range r.samples {
-		r.Metrics = append(r.Metrics, s.decide(r.Paired, tail, r.Least))
+		r.Metrics = append(r.Metrics, s.decide(r.Paired, chances{regression: tail, noWorse: r.Alpha}, r.Least))
 	}
 	slices.SortStableFunc(r.Metrics, func(a, b Metric) int {
 		return slices.Index(metricNames(), a.Name) - slices.Index(metricNames(), b.Name)
@@ -277,11 +285,18 @@ func (s *sample) unmeasured(limit string) Metric {
 	return result
 }
 
-// decide compares the values of the metric. tail is the chance of error for
-// each end of the interval, least the number of runs a side that this takes.
-func (s *sample) decide(paired bool, tail float64, least int) Metric {
+// chances are those of an error in one metric. That of a regression is a share of
+// alpha, since one metric is enough for the comparison to end with it. That of no
+// worse is alpha: the comparison ends with it only if every metric does, so an
+// error takes one in the very metric that is worse (an intersection-union test,
+// Berger 1982).
+type chances struct{ regression, noWorse float64 }
+
+// decide compares the values of the metric; least is the number of runs a side
+// that a regression takes.
+func (s *sample) decide(paired bool, wrong chances, least int) Metric {
 	result := s.result()
-	s.test(&result, paired, tail, least)
+	s.test(&result, paired, wrong, least)
 	if limit := s.budget.limit(s.metric); limit != "" {
 		result.Limit = limit
 		if len(s.head) > 0 {
@@ -296,7 +311,7 @@ func (s *sample) decide(paired bool, tail float64, least int) Metric {
 	return result
 }
 
-func (s *sample) test(result *Metric, paired bool, tail float64, least int) {
+func (s *sample) test(result *Metric, paired bool, wrong chances, least int) {
 	switch {
 	case s.gap != "":
 		result.Reason = s.gap
@@ -327,10 +342,10 @@ func (s *sample) test(result *Metric, paired bool, tail float64, least int) {
 		for i := range base {
 			differences[i] = head[i] - base[i]
 		}
-		worse, spread = pairedShift(differences, tail), variance(differences)
+		worse, spread = pairedShift(differences, wrong.regression, wrong.noWorse), variance(differences)
 		p = signFlip(differences)
 	} else {
-		worse, spread = twoSampleShift(base, head, tail), variance(base)+variance(head)
+		worse, spread = twoSampleShift(base, head, wrong.regression, wrong.noWorse), variance(base)+variance(head)
 		p = medianShift(base, head)
 	}
 	// Back to head/base, or head-base.
@@ -345,7 +360,7 @@ func (s *sample) test(result *Metric, paired bool, tail float64, least int) {
 	if !s.zero() && len(base)+len(head) > 2 {
 		result.P = &p
 	}
-	result.Needed = needed(worse.estimate, limit, spread, tail, max(least, min(len(base), len(head))+1))
+	result.Needed = needed(worse.estimate, limit, spread, wrong, max(least, min(len(base), len(head))+1))
 	if !worse.bounded {
 		result.Reason = tooFew(paired, len(base), len(head), least)
 		if min(len(base), len(head)) < 2 {
@@ -384,10 +399,10 @@ func tooFew(paired bool, base, head, least int) string {
 // the bound on which the estimate is, with the chance power, from the variance
 // of a difference: that of the normal approximation, with the asymptotic
 // efficiency 3/pi of the rank tests.
-func needed(estimate, limit, variance, tail float64, least int) *int {
-	distance := limit - estimate // to be shown no worse
+func needed(estimate, limit, variance float64, wrong chances, least int) *int {
+	distance, tail := limit-estimate, wrong.noWorse // to be shown no worse
 	if estimate >= limit {
-		distance = estimate // to be shown worse
+		distance, tail = estimate, wrong.regression // to be shown worse
 	}
 	z := normalQuantile(1-tail) + normalQuantile(power)
 	n := math.Ceil(z * z * variance / (distance * distance) * math.Pi / 3)
@@ -398,7 +413,7 @@ func needed(estimate, limit, variance, tail float64, least int) *int {
 	return &least
 }
 
-// least is the number of runs a side below which no interval has ends that are
+// least is the number of runs a side below which no interval has an end that is
 // wrong with at most the probability tail.
 func least(paired bool, tail float64) int {
 	for n := 1; ; n++ {

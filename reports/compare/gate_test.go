@@ -85,6 +85,40 @@ metrics:
 	}
 }
 
+// The gate file of the example is one, and does what its comments say.
+func TestGateFileOfTheExample(t *testing.T) {
+	cfg, err := ReadGate("../../examples/github-actions/gate.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Alpha != 0.05 || !cfg.Gate.Warn || !cfg.Budgets["cpu_per_op"].Informs || !cfg.Budgets["knee"].Informs || cfg.Budgets["p99"].Informs {
+		t.Errorf("%+v", cfg)
+	}
+	change := func(f func(*figures)) *Side {
+		return side("head", gatedRuns, func(int) figures { one := typical; f(&one); return one })
+	}
+	base := change(func(*figures) {})
+	lost := change(func(*figures) {})
+	*lost.Runs[7].verdict.LostAcks = 1
+	for name, tt := range map[string]struct {
+		head *Side
+		want int
+	}{
+		"the same":            {base, 0},
+		"CPU time":            {change(func(f *figures) { f.cpuOp *= 2 }), 0},
+		"p99 within margin":   {change(func(f *figures) { f.p99 *= 1.2 }), 0},
+		"p99":                 {change(func(f *figures) { f.p99 *= 1.3 }), 4},
+		"throughput, a limit": {change(func(f *figures) { f.throughput = 479 }), 4},
+		"outage, a limit":     {change(func(f *figures) { f.outage = 5.1e9 }), 4},
+		"too few runs":        {side("head", 1, func(int) figures { return typical }), 0},
+		"a lost write":        {lost, 1},
+	} {
+		if c := mustCompareAll(t, base, []*Side{tt.head}, cfg); c.ExitCode != tt.want {
+			t.Errorf("%s: exit code %d, want %d: %s", name, c.ExitCode, tt.want, c.headline())
+		}
+	}
+}
+
 func FuzzParseGate(f *testing.F) {
 	f.Add([]byte("alpha: 2%\nmetrics: {p99: {margin: 15%, max: 500ms}, throughput: {min: 480/s}, lost_acks: {max: 0}, p50: {gate: false}}\n"))
 	f.Add([]byte("metrics: {p50: &a {max: 5ms}, p99: *a}\n---\n"))

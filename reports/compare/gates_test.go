@@ -159,6 +159,7 @@ func TestNamesOfHeads(t *testing.T) {
 		{[]string{"a", "a", "a"}, []string{"a", "a (2)", "a (3)"}},
 		{[]string{".", "/"}, []string{".", "/"}},
 		{[]string{"head", "x/head"}, []string{"head", "x/head"}},
+		{[]string{"x/base", "y"}, []string{"head base", "y"}},
 	} {
 		c := &Comparison{}
 		for _, p := range tt.paths {

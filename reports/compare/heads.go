@@ -160,8 +160,11 @@ func (c *Comparison) names() []string {
 			n++
 		}
 		names[i] = name(i, n)
-		if names[i] == "" || names[i] == "." || names[i] == ".." {
+		switch names[i] {
+		case "", ".", "..":
 			names[i] = c.Heads[i].Head.Path
+		case "base": // that is what the base is called
+			names[i] = "head base"
 		}
 	}
 	seen := map[string]int{} // paths that are given twice

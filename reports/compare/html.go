@@ -71,6 +71,7 @@ type metricView struct {
 	*Metric
 	Of, BaseText, HeadText, Change, Interval, MarginText, PText string
 	State, Symbol                                               string
+	First                                                       bool // of the metric
 	Forest                                                      *forest
 }
 
@@ -152,7 +153,8 @@ func (c *Comparison) html() ([]byte, error) {
 	p.Scale = c.scale()
 	for _, row := range c.rows(names) {
 		cells := row.cells
-		v := metricView{Metric: row.Metric, State: row.Decision.state(), Symbol: row.Decision.symbol(), Forest: p.Scale.place(row.Metric)}
+		v := metricView{Metric: row.Metric, State: row.Decision.state(), Symbol: row.Decision.symbol(), Forest: p.Scale.place(row.Metric),
+			First: len(p.Metrics) == 0 || p.Metrics[len(p.Metrics)-1].Name != row.Name}
 		if p.Several {
 			v.Of = reports.Clip(names[row.head], nameText)
 			cells = slices.Delete(slices.Clone(cells), 1, 2)

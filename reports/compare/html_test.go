@@ -317,7 +317,7 @@ func TestMarkdownFits(t *testing.T) {
 	// Nothing is left out where it need not be.
 	same := func(int) figures { return typical }
 	b.Reset()
-	if err := mustCompareAll(t, side("base", 6, same), []*Side{side("a", 6, same), side("b", 6, same)}, Config{}).Markdown(&b); err != nil {
+	if err := mustCompareAll(t, side("base", 9, same), []*Side{side("a", 9, same), side("b", 9, same)}, Config{}).Markdown(&b); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(b.String(), "left out") || strings.Contains(b.String(), "Shortened") {

@@ -306,7 +306,7 @@ func (r *Report) method(tested, heads int) []string {
 	return []string{
 		how,
 		fmt.Sprintf("If the sides are equal, the chance of a regression in any of %s is at most %s:", of, percent(r.Alpha)),
-		fmt.Sprintf("an end of an interval is wrong with at most %s (Bonferroni), which takes %d %s; p is one-sided (Holm).", percent(r.Tail), r.Least, runs),
+		fmt.Sprintf("the better end of an interval is wrong with at most %s (Bonferroni), which takes %d %s, the worse one with at most %s; p is one-sided (Holm).", percent(r.Tail), r.Least, runs, percent(r.Alpha)),
 	}
 }
 
