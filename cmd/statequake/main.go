@@ -17,10 +17,11 @@ import (
 
 // Exit codes beside those of a verdict.
 const (
-	exitPass    = 0
-	exitUnknown = 2
-	exitError   = 3
-	exitMissed  = 4
+	exitPass      = 0
+	exitViolation = 1
+	exitUnknown   = 2
+	exitError     = 3
+	exitMissed    = 4
 )
 
 // exit is an error that decides the exit code and has already been told.
