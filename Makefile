@@ -128,7 +128,7 @@ throughput: build ## five runs each of durable-throughput and memory-throughput,
 frontier: build ## docs/frontier.* and docs/recovery.*: latency against loss of ack durable and memory when the power fails on all nodes, N runs (5) each of three stores
 	@runs=runs/frontier-$$(date +%Y%m%d-%H%M%S); worst=0; groups=(); \
 	for run in $$(seq $(N)); do for delay in 0 20 100; do for ack in durable memory; do \
-		name=$$ack; [ $$delay = 0 ] || name="$$ack, store +$$delay ms"; mkdir -p "$$runs/$$name"; \
+		name=$$ack; [ $$delay = 0 ] || name="$$ack +$$delay ms"; mkdir -p "$$runs/$$name"; \
 		[ $$run != 1 ] || groups+=("$$runs/$$name"); expect=; [ $$ack = memory ] || expect=0; status=0; \
 		bin/statequake run power-loss-all --seed $$((41 + run)) --set system.ack=$$ack --set system.store_delay=$${delay}ms \
 			--set expect.lost_acks=$$expect --out "$$runs/$$name/$$run" >"$$runs/$$name/$$run.log" 2>&1 || status=$$?; \
