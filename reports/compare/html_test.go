@@ -375,3 +375,18 @@ func TestBucketsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// The colours that the page uses are those of report.html's style sheet: an
+// unknown one would be drawn black, and nobody would say so.
+func TestColoursExist(t *testing.T) {
+	style := reports.PageStyle()
+	names := regexp.MustCompile(`--[a-z][a-z0-9]*`).FindAllString(pageScript+pageStyle+pageText, -1)
+	if len(names) < 20 {
+		t.Fatalf("only %d colours are used", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(style, name+":") {
+			t.Errorf("%s is not in the style sheet", name)
+		}
+	}
+}
