@@ -166,7 +166,7 @@
       if (x[to] < u.scales.x.min || x[to] > u.scales.x.max) out();
       const shared = { left: u.valToPos(x[to], "x"), top: u.bbox.height / devicePixelRatio / 2 };
       u.setCursor(shared);
-      document.getElementById("live").textContent = readout.textContent.replace(/\s+/g, " ");
+      document.getElementById("live").textContent = Array.from(readout.children, e => e.textContent).join(", ");
     });
     charts.push(all);
     new ResizeObserver(() => {
