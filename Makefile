@@ -16,6 +16,7 @@ catch faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
 recovery bench-load frontier: N ?= 5
+bench-report: N ?= 3
 N        ?= 10
 HISTORIES ?= 1000000
 FUZZTIME ?= 30s
@@ -23,9 +24,11 @@ DURATION ?= 10m
 RATE     ?= 5000
 BENCH    ?= .
 LOADTIME ?= 10s
+OPS      ?= 10000000
 SEEDS    ?= 10000
+PAIRS    ?= 20
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6 noise bench-view docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,9 +53,12 @@ test: ## the tests
 check: fmt vet lint imports ## format, vet, staticcheck and import rules; changes nothing
 	@echo "check: all clean"
 
-e2e: build k6 ## the tests that start real clusters and kill real processes
-	go test -count=1 -timeout 30m -tags e2e ./...
+e2e: build k6 ## the tests that start real clusters and kill real processes, but for make docs
+	go test -count=1 -timeout 30m -tags e2e -skip '^TestDocBlocks$$' ./...
 	cd loadgen/k6 && go test -count=1 -timeout 10m -tags e2e ./...
+
+docs: ## run every sh block of every document in a clean clone; DOC=tutorial for one, SLOW=1 for the slow ones, too
+	STATEQUAKE_SLOW=$(SLOW) go test -count=1 -timeout 90m -tags e2e -v -run '^TestDocBlocks$$/$(DOC)' ./cmd/statequake
 
 # The API server takes some minutes to build the first time. etcd is the one that
 # the product embeds.
@@ -86,6 +92,9 @@ differential: ## every fast checker against a search on HISTORIES random small h
 stalls: build ## stops of the load generator and of nodes, N times (20) each: whom runs blame; CASES="generator node" for some
 	go run ./scripts/stalls -n $(N) $(ARGS) $(CASES)
 
+noise: build ## how far a comparison can be trusted: PAIRS (20) A/A pairs, planted slowdowns, lost writes; goes on where it was interrupted
+	go run ./scripts/noise -pairs $(PAIRS) -resume $(ARGS)
+
 soak: build ## memory and CPU of the harness over DURATION (10m) at RATE (5000) operations a second, bytes per operation
 	go run ./scripts/soak -duration $(DURATION) -rate $(RATE) $(ARGS)
 
@@ -95,12 +104,18 @@ sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
+bench-view: build ## what the live view costs a load of 5,000/s, N pairs (10) of loads with and without a terminal
+	go run ./scripts/viewbench -n $(N)
+
 bench-lag: ## how late operations are sent and arrive at 1,000/s and 5,000/s, N rounds (10), and the CPU it costs
 	go run ./loadgen/lagbench -n $(N)
 
 bench-load: build ## CPU time per request of statequake load, wrk and vegeta, in N rounds (5) of LOADTIME (10s) each
 	go build -trimpath -o bin/loadbench ./scripts/loadbench
 	bin/loadbench -n $(N) -d $(LOADTIME) $(ARGS)
+
+bench-report: build ## size of report.html, time and memory of the reports of a run of OPS operations (10000000; 4 GB in TMPDIR), N times (3)
+	go run ./scripts/benchreport -ops $(OPS) -n $(N) $(ARGS)
 
 throughput: build ## five runs each of durable-throughput and memory-throughput, in the same format
 	@runs=$$(mktemp -d); for ack in durable memory; do \

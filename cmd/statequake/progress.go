@@ -77,6 +77,7 @@ func newProgress(out *os.File, s *scenarios.Scenario) *progress {
 	p := &progress{live: live, scenario: s, look: lookOf(out), began: time.Now(), told: newTold()}
 	p.screen = newScreen(out, live, func() (int, int) { return terminalSize(out) })
 	if live {
+		notSuspended()
 		p.resized = make(chan os.Signal, 1)
 		signal.Notify(p.resized, syscall.SIGWINCH)
 		go func() {
@@ -87,6 +88,10 @@ func newProgress(out *os.File, s *scenarios.Scenario) *progress {
 	}
 	return p
 }
+
+// notSuspended has Ctrl-Z do nothing: a load cannot wait, and what stopped would be
+// the process that has the terminal alone. What is started is not affected.
+func notSuspended() { signal.Notify(make(chan os.Signal, 1), syscall.SIGTSTP) }
 
 // begin says what is going to happen.
 func (p *progress) begin(dir string) {

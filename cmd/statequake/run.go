@@ -94,6 +94,7 @@ docs/suites.md says the rest.`,
 				if metrics != "" {
 					open = func() ([]*os.File, error) { return listenMetrics(metrics) }
 				}
+				notSuspended()
 				code, err := sandbox.EnterWith(open)
 				var unavailable *sandbox.Unavailable
 				switch {

@@ -129,9 +129,12 @@ func (s *screen) write() {
 
 // Control sequences, as ECMA-48 and xterm have them.
 const (
-	up       = "\x1b[%dA"
+	up       = "\x1b[%dA" // no further than to the first line of the screen
+	down     = "\x1b[%dB"
 	toEnd    = "\x1b[K"      // erases the rest of the line
 	below    = "\x1b[J"      // erases the rest of the screen
+	cutting  = "\x1b[?7l"    // what is too wide is cut off
+	breaking = "\x1b[?7h"    // what is too wide goes on in the next line
 	together = "\x1b[?2026h" // what follows is to be shown at once; terminals that cannot ignore it
 	shown    = "\x1b[?2026l"
 )
@@ -139,6 +142,11 @@ const (
 // compose is what is written to put lines above the region and to draw it. The
 // cursor is left at the beginning of the region's last line: there it stays, in
 // that line, when a terminal that gets narrower breaks the lines above it.
+//
+// Terminals break these lines some time before they tell their new size, tmux for
+// a quarter of a second. A frame that is drawn in between begins too low, but as no
+// line of it is broken it does so once: the rows to go up, when the new size is
+// known, are the same whether there was such a frame or not.
 func (s *screen) compose(lines []string, region func(width, height int) []string, width, height int) []byte {
 	var frame []string
 	if region != nil && s.live {
@@ -155,11 +163,17 @@ func (s *screen) compose(lines []string, region func(width, height int) []string
 	}
 	var b strings.Builder
 	b.WriteString(together + "\r")
-	if rows := rowsAbove(s.drawn, width); rows > 0 {
-		fmt.Fprintf(&b, up, rows)
-	}
-	if width != s.drawnWidth {
-		b.WriteString(below)
+	rows := rowsAbove(s.drawn, width)
+	move(&b, up, rows)
+	if width != s.drawnWidth || len(frame) == 0 {
+		// Line by line: tmux moves what "the rest of the screen" is into its history
+		// if that is all of the screen.
+		for range rows {
+			b.WriteString(toEnd)
+			move(&b, down, 1)
+		}
+		b.WriteString(toEnd)
+		move(&b, up, rows)
 	}
 	for _, text := range lines {
 		for l := range strings.SplitSeq(text, "\n") {
@@ -167,6 +181,7 @@ func (s *screen) compose(lines []string, region func(width, height int) []string
 		}
 	}
 	s.drawn, s.drawnWidth = s.drawn[:0], width
+	b.WriteString(cutting)
 	for i, l := range frame {
 		if i > 0 {
 			b.WriteString("\n")
@@ -174,8 +189,18 @@ func (s *screen) compose(lines []string, region func(width, height int) []string
 		b.WriteString(l + toEnd)
 		s.drawn = append(s.drawn, shownWidth(l))
 	}
-	b.WriteString(below + "\r" + shown)
+	if len(frame) > 0 { // so the cursor is not in the first line's first column
+		b.WriteString(below)
+	}
+	b.WriteString("\r" + breaking + shown)
 	return []byte(b.String())
+}
+
+// move moves the cursor by n rows.
+func move(b *strings.Builder, where string, n int) {
+	if n > 0 {
+		fmt.Fprintf(b, where, n)
+	}
 }
 
 // rowsAbove is how many rows the lines but the last take, on a terminal that has

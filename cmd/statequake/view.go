@@ -452,7 +452,7 @@ func (v *view) violations(width int) []row {
 	st := &v.status
 	if st.Violations == 0 {
 		switch {
-		case width < snug || st.Load.Dispatched == 0:
+		case width < snug || st.Load.Dispatched == 0 || len(st.Nodes) == 0: // a load alone is not judged
 			return nil
 		case st.Looked:
 			return []row{line(13, label("violations", width), span{"none so far", dim})}

@@ -71,17 +71,26 @@ func flips(d []float64, bound float64) int {
 	return hits
 }
 
-// signedSums are the sums of d with every choice of signs, in order.
+// signedSums are the sums of d with every choice of signs, in order: those with a
+// value subtracted and those with it added are in order each, and are merged.
 func signedSums(d []float64) []float64 {
-	sums := make([]float64, 1, 1<<len(d))
+	sums := []float64{0}
 	for _, v := range d {
-		n := len(sums)
-		for i := range n {
-			sums = append(sums, sums[i]-v)
-			sums[i] += v
+		v = math.Abs(v)
+		merged := make([]float64, 0, 2*len(sums))
+		more := 0
+		for _, less := range sums {
+			for sums[more]+v < less-v {
+				merged = append(merged, sums[more]+v)
+				more++
+			}
+			merged = append(merged, less-v)
 		}
+		for _, sum := range sums[more:] {
+			merged = append(merged, sum+v)
+		}
+		sums = merged
 	}
-	slices.Sort(sums)
 	return sums
 }
 
