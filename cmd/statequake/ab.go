@@ -50,7 +50,7 @@ at once. A pair that is not complete is moved to DIR/incomplete.
 Exit codes and flags of the comparison are those of statequake compare; a run
 that cannot be made ends with 3.`,
 		Example: `  statequake ab steady --head-set system.nodes=5
-  statequake ab steady --base-binary ./statequake-main --gate --format markdown
+  statequake ab steady --base-binary ./statequake-main --gate default --format markdown
   statequake ab my.yaml --set load.duration=10s --pairs 20 --out runs/noise   # A/A`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

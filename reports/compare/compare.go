@@ -24,12 +24,13 @@ const (
 // Config says how to compare.
 type Config struct {
 	Pairing Pairing
-	// Alpha is the largest chance to call any metric a regression if base and
-	// head are equal, and the largest to call head no worse in all of them if it
-	// is worse in one by the margin or more; in [0.0001, 0.5), 0 means
-	// DefaultAlpha.
+	// Alpha is the largest chance to call any head a regression in any metric that
+	// gates if base and heads are equal, and the largest to call one head no worse
+	// in all of them if it is worse in one by the margin or more; in [0.0001, 0.5),
+	// 0 means DefaultAlpha.
 	Alpha   float64
 	Budgets Budgets
+	Gate    *Gate // nil if only a violation of correctness decides the exit code
 }
 
 // DefaultAlpha stops one of fifty changes that make no difference, and lets
@@ -58,23 +59,24 @@ const (
 	Violation    Outcome = "violation"    // head broke its contract; of a comparison only
 )
 
-// Report is a comparison, as its JSON form holds it.
+// Report is the comparison of one head with base.
 type Report struct {
-	Outcome  Outcome `json:"outcome"`
-	Scenario string  `json:"scenario"`
-	Base     Counted `json:"base"`
-	Head     Counted `json:"head"`
-	Paired   bool    `json:"paired"`
-	Pairs    int     `json:"pairs"` // of which both runs are usable; 0 if unpaired
+	Outcome Outcome `json:"outcome"`
+	Base    Counted `json:"-"` // that of the comparison
+	Head    Counted `json:"head"`
+	Paired  bool    `json:"paired"`
+	Pairs   int     `json:"pairs"` // of which both runs are usable; 0 if unpaired
 
-	Alpha  float64 `json:"alpha"`       // see Config
-	Tested int     `json:"tested"`      // metrics that share alpha
-	Tail   float64 `json:"alpha_end"`   // alpha/tested: the chance that the better end of an interval is wrong; that of the worse end is alpha
+	Alpha  float64 `json:"-"`           // see Config
+	Tested int     `json:"tested"`      // metrics of this head that share alpha
+	Tail   float64 `json:"alpha_end"`   // alpha / tests of all heads: the chance that the better end of an interval is wrong; that of the worse end is alpha
 	Least  int     `json:"runs_needed"` // runs a side below which nothing can be decided at that level
 
 	Metrics    []Metric `json:"metrics"`
 	Violations []string `json:"violations"` // of correctness, in head
 	Notes      []string `json:"notes"`      // what else a reader must know
+
+	samples []sample // of the metrics that were measured, until they are tested
 }
 
 // Counted says what became of the runs of a side.
@@ -118,7 +120,7 @@ type Metric struct {
 	High     *float64 `json:"high"`
 
 	P     *float64 `json:"p"`      // one-sided, of equal sides, against a worse head
-	PHolm *float64 `json:"p_holm"` // corrected for the number of metrics
+	PHolm *float64 `json:"p_holm"` // corrected for the number of tests of all heads; null if the metric only informs
 
 	Margin   float64 `json:"margin"` // 0.05: head may be worse by 5 %
 	Decision Outcome `json:"decision"`
@@ -128,29 +130,22 @@ type Metric struct {
 	// than 1000 or nothing is known of the spread.
 	Needed *int `json:"runs_needed"`
 
-	Limit       string `json:"limit,omitempty"` // absolute, from the budget
+	Limit       string `json:"limit,omitempty"` // absolute, from the gate file
 	WithinLimit *bool  `json:"within_limit,omitempty"`
+
+	Gates    bool `json:"gates"`    // false if it only informs, and so does not share alpha
+	Measured bool `json:"measured"` // in every usable run, of which each side has one or more
 }
 
-// Compare compares head with base. It returns an error if they are not
-// comparable: not runs of one scenario, or not in pairs as cfg wants.
-func Compare(base, head *Side, cfg Config) (*Report, error) {
-	if cfg.Alpha == 0 {
-		cfg.Alpha = DefaultAlpha
-	}
-	if !(cfg.Alpha >= 0.0001 && cfg.Alpha < 0.5) {
-		return nil, fmt.Errorf("alpha: %v is not at least 0.0001 and less than 0.5", cfg.Alpha)
-	}
-	scenario, err := oneScenario(base, head)
-	if err != nil {
-		return nil, err
-	}
+// compare begins the comparison of one head with base: what follows is to test
+// its samples, once it is known how many tests share alpha.
+func compare(base, head *Side, cfg Config) (*Report, error) {
 	n := len(head.Runs)
 	if cfg.Pairing == Paired && len(base.Runs) != n {
 		return nil, fmt.Errorf("%s: %d runs cannot be paired with the %d of %s\nhint: --paired=false compares them unpaired", head.Path, n, len(base.Runs), base.Path)
 	}
 	r := &Report{
-		Scenario: scenario, Base: base.count(), Head: head.count(), Alpha: cfg.Alpha,
+		Base: base.count(), Head: head.count(), Alpha: cfg.Alpha,
 		Paired:  cfg.Pairing == Paired || cfg.Pairing == Auto && len(base.Runs) == n && n > 1,
 		Metrics: []Metric{}, Violations: []string{}, Notes: []string{},
 	}
@@ -160,82 +155,66 @@ func Compare(base, head *Side, cfg Config) (*Report, error) {
 		r.Pairs = len(b)
 	}
 	r.measure(b, h, cfg)
-	for i := range head.Runs {
-		if run := &head.Runs[i]; run.violated() {
-			r.Violations = append(r.Violations, run.explain())
-		}
-	}
+	r.Violations = append(r.Violations, head.Violated()...)
 	r.note(base, head)
-	r.decide()
 	return r, nil
 }
 
-// measure fills in the metrics from usable runs, which correspond if the
-// comparison is paired.
+// measure takes the samples of the metrics from usable runs, which correspond if
+// the comparison is paired.
 func (r *Report) measure(base, head []*Run, cfg Config) {
-	var samples []sample
 	for _, m := range metrics {
 		s := newSample(m, base, head, cfg.Budgets[m.name])
 		if !s.measured {
 			if limit := s.budget.limit(m); limit != "" {
 				// A limit that cannot be checked is not kept.
 				r.Metrics = append(r.Metrics, s.unmeasured(limit))
+			} else if _, named := cfg.Budgets[m.name]; named && !s.budget.Informs {
+				r.Notes = append(r.Notes, fmt.Sprintf("The gate names %s, which no run has measured.", m.name))
 			}
 			continue
 		}
-		samples = append(samples, s)
+		r.samples = append(r.samples, s)
 		if s.tested() {
 			r.Tested++
 		}
 	}
-	r.Tail = r.Alpha / float64(max(r.Tested, 1))
-	r.Least = least(r.Paired, r.Tail)
-	var p []float64
-	var of []int
-	for _, s := range samples {
-		result := s.decide(r.Paired, chances{regression: r.Tail, noWorse: r.Alpha}, r.Least)
-		if result.P != nil {
-			p, of = append(p, *result.P), append(of, len(r.Metrics))
-		}
-		r.Metrics = append(r.Metrics, result)
-	}
-	for i, corrected := range holm(p) {
-		r.Metrics[of[i]].PHolm = &corrected
+}
+
+// test decides on every metric. tail is the chance to call one of them a
+// regression if the sides are equal.
+func (r *Report) test(tail float64) {
+	r.Tail = tail
+	r.Least = least(r.Paired, tail)
+	for _, s := range r.samples {
+		r.Metrics = append(r.Metrics, s.decide(r.Paired, chances{regression: tail, noWorse: r.Alpha}, r.Least))
 	}
 	slices.SortStableFunc(r.Metrics, func(a, b Metric) int {
 		return slices.Index(metricNames(), a.Name) - slices.Index(metricNames(), b.Name)
 	})
 }
 
-// decide makes one outcome of violations and metrics.
+// decide makes one outcome of violations and of the metrics that gate.
 func (r *Report) decide() {
+	gates := 0
 	has := func(o Outcome) bool {
-		return slices.ContainsFunc(r.Metrics, func(m Metric) bool { return m.Decision == o })
+		return slices.ContainsFunc(r.Metrics, func(m Metric) bool { return m.Gates && m.Decision == o })
+	}
+	for _, m := range r.Metrics {
+		if m.Gates {
+			gates++
+		}
 	}
 	switch {
 	case len(r.Violations) > 0:
 		r.Outcome = Violation
 	case has(Regression):
 		r.Outcome = Regression
-	case has(Inconclusive) || len(r.Metrics) == 0:
+	case has(Inconclusive) || gates == 0:
 		r.Outcome = Inconclusive
 	default:
 		r.Outcome = NoWorse
 	}
-}
-
-// ExitCode is 1 if head broke its contract. With gate it is also 4 for a
-// regression and 5 if the comparison is inconclusive; else 0.
-func (r *Report) ExitCode(gate bool) int {
-	switch {
-	case r.Outcome == Violation:
-		return 1
-	case gate && r.Outcome == Regression:
-		return 4
-	case gate && r.Outcome == Inconclusive:
-		return 5
-	}
-	return 0
 }
 
 // sample holds the values of one metric. Those that were not measured are left
@@ -277,17 +256,19 @@ func (s *sample) zero() bool {
 	return !slices.ContainsFunc(s.base, nonzero) && !slices.ContainsFunc(s.head, nonzero)
 }
 
+// whole reports whether every usable run has a value, and each side one.
+func (s *sample) whole() bool { return s.gap == "" && len(s.base) > 0 && len(s.head) > 0 }
+
 // tested reports whether the metric takes part in the tests, and so shares
-// alpha: it has values on both sides, and not all of them are 0. A metric of
-// zeros cannot be called worse by chance.
-func (s *sample) tested() bool {
-	return s.gap == "" && len(s.base) > 0 && len(s.head) > 0 && !s.zero()
-}
+// alpha: it gates, and not all of its values are 0. A metric of zeros cannot be
+// called worse by chance.
+func (s *sample) tested() bool { return s.whole() && !s.zero() && !s.budget.Informs }
 
 func (s *sample) result() Metric {
 	result := Metric{
 		Name: s.name, What: s.what, Unit: s.unit, Better: "lower", Scale: "ratio", Margin: s.margin,
 		Base: known(median(s.base)), Head: known(median(s.head)), Decision: Inconclusive,
+		Gates: !s.budget.Informs, Measured: s.whole(),
 	}
 	if s.higher {
 		result.Better = "higher"
@@ -376,7 +357,7 @@ func (s *sample) test(result *Metric, paired bool, wrong chances, least int) {
 		return known(v)
 	}
 	result.Estimate = back(worse.estimate)
-	if s.tested() && len(base)+len(head) > 2 {
+	if !s.zero() && len(base)+len(head) > 2 {
 		result.P = &p
 	}
 	result.Needed = needed(worse.estimate, limit, spread, wrong, max(least, min(len(base), len(head))+1))

@@ -87,11 +87,11 @@ func usablePairs(pairs []pair) []pair {
 
 // compared is the comparison of pairs, with the defaults of statequake ab.
 func compared(base, head []compare.Run) *compare.Report {
-	r, err := compare.Compare(&compare.Side{Path: "base", Runs: base}, &compare.Side{Path: "head", Runs: head}, compare.Config{Pairing: compare.Paired})
+	c, err := compare.Compare(&compare.Side{Path: "base", Runs: base}, []*compare.Side{{Path: "head", Runs: head}}, compare.Config{Pairing: compare.Paired})
 	if err != nil {
 		panic(err) // the runs were compared before
 	}
-	return r
+	return c.Heads[0]
 }
 
 // tally counts the outcomes of comparisons.

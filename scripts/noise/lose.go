@@ -21,14 +21,14 @@ import (
 // them may change the exit code.
 var loseOptions = [][]string{
 	{},
-	{"--gate"},
+	{"--gate", "default"},
 	{"--format", "markdown"},
-	{"--gate", "--format", "json"},
+	{"--gate", "default", "--format", "json"},
 	{"--paired"},
-	{"--paired=false", "--gate"},
-	{"--alpha", "0.0001", "--gate"},
-	{"--alpha", "0.4999"},
-	{"--margin", "lost_acks=1000%", "--margin", "throughput=1000%", "--margin", "p50=1000%", "--margin", "p99=1000%", "--margin", "outage=1000%", "--gate"},
+	{"--paired=false", "--gate", "default"},
+	{"--gate", careful},
+	{"--gate", permissive},
+	{"--gate", permissive, "--format", "markdown"},
 }
 
 const historyFile = "history.jsonl"

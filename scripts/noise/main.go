@@ -109,7 +109,7 @@ func (c *campaign) run(ctx context.Context) (code int, err error) {
 		return 0, err
 	}
 	for i, p := range planted {
-		err := c.ab(ctx, p.name, c.scenario, 1001+100*i, compare.DefaultPairs, c.set, "--gate",
+		err := c.ab(ctx, p.name, c.scenario, 1001+100*i, compare.DefaultPairs, c.set, "--gate", "default",
 			"--head-set", "system.store_delay="+p.store.String(), "--head-set", "system.restart_delay="+p.restart.String())
 		if err != nil {
 			return 0, err

@@ -280,7 +280,7 @@ func TestResume(t *testing.T) {
 		if err := c.begin(); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.ab(context.Background(), name, "gate.yaml", 1, 2, []string{set}, "--gate"); err != nil {
+		if err := c.ab(context.Background(), name, "gate.yaml", 1, 2, []string{set}, "--gate", "default"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -34,10 +34,17 @@ func parts(n int) int { return (n + partPairs - 1) / partPairs }
 // planted bug: none of them may change the exit code.
 var bugOptions = [][]string{
 	{},
-	{"--gate"},
-	{"--gate", "--alpha", "0.0001"},
-	{"--margin", "lost_acks=1000%", "--margin", "p99=1000%"},
+	{"--gate", "default"},
+	{"--gate", careful},
+	{"--gate", permissive},
 }
+
+// Gate files at both ends: one that decides as late as it can, and one that lets
+// pass whatever it may.
+const (
+	careful    = "scripts/noise/gates/careful.yaml"
+	permissive = "scripts/noise/gates/permissive.yaml"
+)
 
 // campaign is all that is run.
 type campaign struct {
