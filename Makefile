@@ -15,7 +15,8 @@ stalls:  N ?= 20
 catch faults survive: PARALLEL ?= 2
 kills:   N ?= 100
 proofs:  N ?= 50
-recovery bench-load: N ?= 5
+recovery bench-load frontier: N ?= 5
+bench-report: N ?= 3
 N        ?= 10
 HISTORIES ?= 1000000
 FUZZTIME ?= 30s
@@ -23,9 +24,11 @@ DURATION ?= 10m
 RATE     ?= 5000
 BENCH    ?= .
 LOADTIME ?= 10s
+OPS      ?= 10000000
 SEEDS    ?= 10000
+PAIRS    ?= 20
 
-.PHONY: help run test check build docs e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load throughput fuzz fmt vet lint imports vuln k6 stall-k6
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6 noise bench-view docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +92,9 @@ differential: ## every fast checker against a search on HISTORIES random small h
 stalls: build ## stops of the load generator and of nodes, N times (20) each: whom runs blame; CASES="generator node" for some
 	go run ./scripts/stalls -n $(N) $(ARGS) $(CASES)
 
+noise: build ## how far a comparison can be trusted: PAIRS (20) A/A pairs, planted slowdowns, lost writes; goes on where it was interrupted
+	go run ./scripts/noise -pairs $(PAIRS) -resume $(ARGS)
+
 soak: build ## memory and CPU of the harness over DURATION (10m) at RATE (5000) operations a second, bytes per operation
 	go run ./scripts/soak -duration $(DURATION) -rate $(RATE) $(ARGS)
 
@@ -98,6 +104,9 @@ sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
+bench-view: build ## what the live view costs a load of 5,000/s, N pairs (10) of loads with and without a terminal
+	go run ./scripts/viewbench -n $(N)
+
 bench-lag: ## how late operations are sent and arrive at 1,000/s and 5,000/s, N rounds (10), and the CPU it costs
 	go run ./loadgen/lagbench -n $(N)
 
@@ -105,11 +114,29 @@ bench-load: build ## CPU time per request of statequake load, wrk and vegeta, in
 	go build -trimpath -o bin/loadbench ./scripts/loadbench
 	bin/loadbench -n $(N) -d $(LOADTIME) $(ARGS)
 
+bench-report: build ## size of report.html, time and memory of the reports of a run of OPS operations (10000000; 4 GB in TMPDIR), N times (3)
+	go run ./scripts/benchreport -ops $(OPS) -n $(N) $(ARGS)
+
 throughput: build ## five runs each of durable-throughput and memory-throughput, in the same format
 	@runs=$$(mktemp -d); for ack in durable memory; do \
 		bin/statequake run $$ack-throughput --runs 5 --out "$$runs/$$ack" >&2; \
 		cat "$$runs/$$ack"/*/results.bench; \
 	done; echo "runs: $$runs" >&2
+
+# In turns, so that a machine that drifts does so for all of them alike. Runs that
+# prove nothing are left out of the picture, which says so.
+frontier: build ## docs/frontier.* and docs/recovery.*: latency against loss of ack durable and memory when the power fails on all nodes, N runs (5) each of three stores
+	@runs=runs/frontier-$$(date +%Y%m%d-%H%M%S); worst=0; groups=(); \
+	for run in $$(seq $(N)); do for delay in 0 20 100; do for ack in durable memory; do \
+		name=$$ack; [ $$delay = 0 ] || name="$$ack, store +$$delay ms"; mkdir -p "$$runs/$$name"; \
+		[ $$run != 1 ] || groups+=("$$runs/$$name"); expect=; [ $$ack = memory ] || expect=0; status=0; \
+		bin/statequake run power-loss-all --seed $$((41 + run)) --set system.ack=$$ack --set system.store_delay=$${delay}ms \
+			--set expect.lost_acks=$$expect --out "$$runs/$$name/$$run" >"$$runs/$$name/$$run.log" 2>&1 || status=$$?; \
+		echo "$$name, run $$run of $(N): exit $$status, $$(grep -m1 -E '^(PASS|VIOLATION|UNKNOWN)' "$$runs/$$name/$$run.log" || tail -1 "$$runs/$$name/$$run.log")"; \
+		case $$status in 0|2) ;; 1) worst=1 ;; *) exit $$status ;; esac; \
+	done; done; done; \
+	bin/statequake plot frontier "$${groups[@]}" -o docs; \
+	bin/statequake plot recovery "$$runs/durable" "$$runs/memory" -o docs; echo "runs: $$runs"; exit $$worst
 
 stall-k6: ## p99 of a script with ten users after a stall of 1 s, N runs (10): the pacer's and k6's own
 	cd loadgen/k6 && STATEQUAKE_TIMES=$(N) go test -count=1 -timeout 60m -tags e2e -v -run '^TestStall$$' .

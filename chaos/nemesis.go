@@ -166,12 +166,9 @@ func (n *Nemesis) Run(ctx context.Context) error {
 func (n *Nemesis) live(ctx context.Context, f *Fault) error {
 	self := n.lives[f.Name]
 	defer self.isOver()
-	start := n.config.Start
-	switch t := f.Trigger.(type) {
-	case At:
-		start += time.Duration(t)
-	case Within:
-		start += t.instant(n.random(f, "within"))
+	start, instant := n.Due(f)
+	if !instant {
+		start = n.config.Start
 	}
 	if !n.wait(ctx, start) {
 		switch f.Trigger.(type) {
@@ -282,6 +279,20 @@ func (n *Nemesis) Active() []string {
 		list = append(list, in.fault.Name+" "+strings.Join(in.names(), ","))
 	}
 	return list
+}
+
+// Due is when a fault of the schedule starts, on the run clock; false if an event
+// decides. It may be called at any time.
+func (n *Nemesis) Due(f *Fault) (time.Duration, bool) {
+	switch t := f.Trigger.(type) {
+	case nil: // at once
+		return n.config.Start, true
+	case At:
+		return n.config.Start + time.Duration(t), true
+	case Within:
+		return n.config.Start + t.instant(n.random(f, "within")), true
+	}
+	return 0, false
 }
 
 // run is the life of one fault from its request on. struck lets go of the

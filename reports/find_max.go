@@ -154,7 +154,7 @@ type searchView struct {
 }
 
 func newSearchView(f *stats.FindMax) *searchView {
-	v := &searchView{Knee: upperFirst(kneeText(f)), About: levelsText(f), Levels: grid{Figures: true, Head: findMaxColumns}}
+	v := &searchView{Knee: upperFirst(kneeText(f)), About: levelsText(f), Levels: grid{Name: "Levels", Figures: true, Head: append(findMaxColumns[:len(findMaxColumns)-1:len(findMaxColumns)-1], "verdict")}}
 	for i := range f.Levels {
 		v.Levels.row(f.Levels[i].Verdict != stats.Kept, levelCells(&f.Levels[i])...)
 	}

@@ -28,6 +28,9 @@ const (
 	planText  = 64 << 10
 )
 
+// shownReasons is how many reasons the first screen has room for.
+const shownReasons = 4
+
 // Bounds of the violations that report.html explains.
 const (
 	htmlViolations   = 50
@@ -66,11 +69,14 @@ type page struct {
 	Scenario string
 	Claim    string
 	Reasons  []string
-	Tiles    []tile
+	More     []string // reasons beyond the first few
+	Answers  []answer
 
 	Search      *searchView // nil without a search for the highest rate
 	Timeline    *timeline
 	BucketWidth string
+	Panels      []panel // on the time axis
+	Spread      string  // the distribution of latencies in words
 	Latency     grid
 	Throughput  []string
 
@@ -90,6 +96,12 @@ type page struct {
 	Policy string
 }
 
+// answer is a group of figures of the first screen that answers one question.
+type answer struct {
+	Class, Question string
+	Tiles           []tile
+}
+
 // tile is one figure of the first screen.
 type tile struct {
 	Name, Value, Note string
@@ -98,7 +110,8 @@ type tile struct {
 
 // grid is a table.
 type grid struct {
-	Figures bool // numbers: aligned to the right
+	Name    string // for those who do not see what stands above it
+	Figures bool   // numbers: aligned to the right
 	Head    []string
 	Rows    []gridRow
 }
@@ -139,11 +152,11 @@ type violationView struct {
 // renderHTML is report.html: one file that asks nobody for anything. v comes
 // from Judge.
 func renderHTML(v *Verdict) ([]byte, error) {
-	t := newTimeline(v.run, v.loadWindow(), v.Faults)
+	t := newTimeline(v)
 	p := page{
 		Headline: clip(upperFirst(v.headline()), longText), Scenario: clip(v.Scenario, shortText), Claim: clip(v.Claim, longText),
-		Tiles: v.tiles(), Timeline: t, BucketWidth: duration(time.Duration(t.Width[0] * float64(time.Second))),
-		Latency: v.latencyGrid(), Throughput: v.answeredOK(),
+		Answers: v.answers(), Timeline: t, BucketWidth: duration(time.Duration(t.Width[0] * float64(time.Second))),
+		Panels: v.panels(t), Spread: v.spreadSays(), Latency: v.latencyGrid(), Throughput: v.answeredOK(),
 		Faults: v.faultGrid(), Recovery: v.recoveryGrid(), Checks: v.checkGrid(), Expectations: v.expectationGrid(), Replay: v.replay(scenarioFile),
 		Resources: v.resourceGrid(), Environment: v.environmentGrid(), Plan: clipLines(v.plan, planText),
 		Style: template.CSS(style), Script: template.JS(script),
@@ -156,6 +169,9 @@ func renderHTML(v *Verdict) ([]byte, error) {
 	p.State, p.Symbol, p.Word = v.state()
 	for _, reason := range v.Reasons {
 		p.Reasons = append(p.Reasons, clip(reason, longText))
+	}
+	if len(p.Reasons) > shownReasons {
+		p.Reasons, p.More = p.Reasons[:shownReasons], p.Reasons[shownReasons:]
 	}
 	p.Violations, p.Found = v.violationViews()
 	var b bytes.Buffer
@@ -227,11 +243,38 @@ func (v *Verdict) loadWindow() stats.Window {
 	return stats.Window{From: v.Load.Start, To: v.Load.Start + v.Load.Duration}
 }
 
-func (v *Verdict) tiles() []tile {
-	var tiles []tile
-	if v.FindMax != nil {
-		tiles = append(tiles, kneeTile(v.FindMax))
+// answers are the first screen below the verdict: is the system safe, is it
+// fast, does it come back.
+func (v *Verdict) answers() []answer {
+	lost := tile{Name: "Lost acks", Value: "unknown", Note: "acknowledged, then gone"}
+	if v.LostAcks != nil {
+		lost.Value, lost.Bad = count(int64(*v.LostAcks)), *v.LostAcks > 0 && v.Verdict == check.Violated
 	}
+	return []answer{
+		{"safe", "Is it safe?", []tile{lost, v.checksTile()}},
+		{"fast", "Is it fast?", v.speedTiles()},
+		{"back", "Does it come back?", []tile{v.outageTile(), v.steadyTile()}},
+	}
+}
+
+// checksTile says how many checks passed.
+func (v *Verdict) checksTile() tile {
+	passed, violations := 0, 0
+	for _, r := range v.Checks {
+		if r.Verdict == check.Pass {
+			passed++
+		}
+		violations += r.Total
+	}
+	t := tile{Name: "Checks passed", Value: fmt.Sprintf("%d of %d", passed, len(v.Checks)), Note: "no violation found", Bad: passed < len(v.Checks)}
+	if violations > 0 {
+		t.Note = plural(int64(violations), "violation") + " found"
+	}
+	return t
+}
+
+func (v *Verdict) speedTiles() []tile {
+	var tiles []tile
 	for _, part := range []struct {
 		name    string
 		latency stats.Summary
@@ -246,18 +289,44 @@ func (v *Verdict) tiles() []tile {
 		n := "of " + plural(part.latency.N, "ok answer")
 		tiles = append(tiles, tile{Name: "p50 " + part.name, Value: p50, Note: n}, tile{Name: "p99 " + part.name, Value: p99, Note: n})
 	}
-	tiles = append(tiles, v.outageTile())
-
-	lost := tile{Name: "Lost acks", Value: "unknown", Note: "acknowledged writes that are gone"}
-	if v.LostAcks != nil {
-		lost.Value, lost.Bad = count(int64(*v.LostAcks)), *v.LostAcks > 0 && v.Verdict == check.Violated
-	}
 	answered := tile{Name: "Answered ok", Value: "unknown", Note: fmt.Sprintf("%s of %s due", count(v.Load.OK), count(v.Load.Scheduled))}
 	if v.Throughput.All != nil {
 		answered.Value = rate(*v.Throughput.All)
 	}
 	generator := tile{Name: "Load generator", Value: string(v.Load.Generator), Note: "send lag p99 " + maybe(v.Load.SendLag.P99), Bad: v.Load.Generator != stats.Valid}
-	return append(tiles, lost, answered, generator)
+	switch {
+	case v.FindMax != nil:
+		tiles = append([]tile{kneeTile(v.FindMax)}, append(tiles, answered, generator)...)
+	default: // below one another: steady, during faults
+		tiles = []tile{tiles[0], tiles[1], answered, tiles[2], tiles[3], generator}
+	}
+	return tiles
+}
+
+// steadyTile is the longest time that a fault took until the system was steady
+// again.
+func (v *Verdict) steadyTile() tile {
+	t := tile{Name: "Steady again, longest", Value: "–", Note: "no fault was injected"}
+	injected, steady, longest := 0, 0, time.Duration(0)
+	for i := range v.Faults {
+		r := v.Faults[i].Recovery
+		if r == nil {
+			continue
+		}
+		injected++
+		if r.Steady != nil {
+			steady++
+			longest = max(longest, *r.Steady)
+		}
+	}
+	switch {
+	case injected == 0:
+	case steady == injected:
+		t.Value, t.Note = duration(longest), "after the injection, of "+plural(int64(injected), "fault")
+	default:
+		t.Value, t.Note, t.Bad = "not seen", fmt.Sprintf("after %d of %s", injected-steady, plural(int64(injected), "fault")), true
+	}
+	return t
 }
 
 // outageTile is the longest outage of all faults.
@@ -274,7 +343,7 @@ func (v *Verdict) outageTile() tile {
 		dead += r.KeysDead
 		if r.Outage.Max != nil && (longest == nil || *r.Outage.Max >= *longest) {
 			longest = r.Outage.Max
-			t.Note = fmt.Sprintf("of a key; p50 %s over %s", maybe(r.Outage.P50), plural(int64(r.Outage.N), "key"))
+			t.Note = fmt.Sprintf("of a key; p50 %s, %s", maybe(r.Outage.P50), plural(int64(r.Outage.N), "key"))
 		}
 	}
 	switch {
@@ -289,7 +358,7 @@ func (v *Verdict) outageTile() tile {
 }
 
 func (v *Verdict) latencyGrid() grid {
-	g := grid{Figures: true, Head: append([]string{""}, latencyColumns...)}
+	g := grid{Name: "Latency", Figures: true, Head: append([]string{"of"}, latencyColumns...)}
 	for _, r := range v.latencies() {
 		g.row(false, append([]string{clip(r.name, shortText)}, r.cells()...)...)
 	}
@@ -297,7 +366,7 @@ func (v *Verdict) latencyGrid() grid {
 }
 
 func (v *Verdict) faultGrid() grid {
-	g := grid{Head: []string{"fault", "what", "requested", "injected", "recovered", "evidence", "detail"}}
+	g := grid{Name: "Faults", Head: []string{"fault", "what", "requested", "injected", "recovered", "evidence", "detail"}}
 	for i := range v.Faults {
 		f := &v.Faults[i]
 		mark := "? "
@@ -314,7 +383,7 @@ func (v *Verdict) faultGrid() grid {
 }
 
 func (v *Verdict) recoveryGrid() grid {
-	g := grid{Figures: true, Head: recoveryColumns}
+	g := grid{Name: "Recovery", Figures: true, Head: recoveryColumns}
 	for i := range v.Faults {
 		g.row(false, v.Faults[i].recoveryCells()...)
 	}
@@ -322,7 +391,7 @@ func (v *Verdict) recoveryGrid() grid {
 }
 
 func (v *Verdict) checkGrid() grid {
-	g := grid{Head: []string{"check", "verdict", "what it judged and found"}}
+	g := grid{Name: "Checks", Head: []string{"check", "verdict", "what it judged and found"}}
 	searches := v.searches()
 	for _, r := range v.Checks {
 		g.row(r.Verdict == check.Violated, r.Name, marked(r.Verdict), judged(r))
@@ -336,7 +405,7 @@ func (v *Verdict) checkGrid() grid {
 }
 
 func (v *Verdict) expectationGrid() grid {
-	g := grid{Head: []string{"expectation", "limit", "measured", ""}}
+	g := grid{Name: "Expectations", Head: []string{"expectation", "limit", "measured", "verdict"}}
 	for _, x := range v.Expectations {
 		measured, met := "unknown", "✗ MISSED"
 		if x.Measured != nil {
@@ -351,7 +420,7 @@ func (v *Verdict) expectationGrid() grid {
 }
 
 func (v *Verdict) resourceGrid() grid {
-	g := grid{Figures: true, Head: []string{"", "CPU", "largest RSS", "written to disk", "starts"}}
+	g := grid{Name: "Resources", Figures: true, Head: []string{"node", "CPU", "largest RSS", "written to disk", "starts"}}
 	nodes := slices.Sorted(maps.Keys(v.Resources))
 	for _, node := range nodes[:min(len(nodes), 100)] {
 		r := v.Resources[node]
@@ -363,7 +432,7 @@ func (v *Verdict) resourceGrid() grid {
 }
 
 func (v *Verdict) environmentGrid() grid {
-	var g grid
+	g := grid{Name: "Environment"}
 	item := func(name, text string) {
 		if text != "" {
 			g.row(false, name, text)
@@ -404,7 +473,7 @@ func (v *Verdict) violationViews() (views []violationView, found string) {
 		view := violationView{
 			Open: i < shownViolations,
 			Kind: clip(violation.Kind, shortText), On: clip(violation.Entity+"/"+violation.Key, shortText), Explains: clip(violation.Explanation, longText),
-			Ops: grid{Head: []string{"operation", "", "due", "sent", "returned", "outcome", "result", "version", "epoch", "node"}},
+			Ops: grid{Name: "Operations", Head: []string{"operation", "what", "due", "sent", "returned", "outcome", "result", "version", "epoch", "node"}},
 		}
 		view.tell(v, violation, i)
 		var known []*history.Op

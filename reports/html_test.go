@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +51,18 @@ func (d doc) elements(tag string) []*html.Node {
 	return found
 }
 
+// byID is the element with that id.
+func (d doc) byID(t *testing.T, id string) *html.Node {
+	t.Helper()
+	for _, n := range d.elements("") {
+		if attr(n, "id") == id {
+			return n
+		}
+	}
+	t.Fatalf("the page has no element %s", id)
+	panic("unreachable")
+}
+
 func attr(n *html.Node, key string) string {
 	for _, a := range n.Attr {
 		if a.Key == key {
@@ -71,13 +85,15 @@ func text(n *html.Node) string {
 
 // charts is the data that the page hands to its charts, read back.
 type charts struct {
-	Load  []float64  `json:"load_s"`
-	Width []float64  `json:"width_s"`
-	At    []float64  `json:"at_s"`
-	OK    []float64  `json:"ok_per_s"`
-	NotOK []float64  `json:"not_ok_per_s"`
-	P50   []*float64 `json:"p50_ms"`
-	Max   []*float64 `json:"max_ms"`
+	Load  []float64 `json:"load_s"`
+	Width []float64 `json:"width_s"`
+	At    []float64 `json:"at_s"`
+	Views []struct {
+		OK   []float64  `json:"ok_per_s"`
+		Info []float64  `json:"info_per_s"`
+		P50  []*float64 `json:"p50_ms"`
+		Max  []*float64 `json:"max_ms"`
+	} `json:"views"`
 	Nodes []struct {
 		Name string     `json:"name"`
 		CPU  []*float64 `json:"cpu_percent"`
@@ -139,7 +155,7 @@ func TestHTMLViolationOperations(t *testing.T) {
 	v := runs(t)["violation"]
 	v.Checks[1].Violations[0].Ops = []string{"7f3a-a0", "7f3a-l1272", "7f3a-l9999"}
 	page, _ := parsePage(t, v)
-	details := page.elements("details")[0]
+	details := page.byID(t, "violation-0")
 	got := text(details)
 	at := 0
 	for _, words := range []string{"lost on counter/k0.1", "was acknowledged by n1",
@@ -161,18 +177,19 @@ func TestHTMLCharts(t *testing.T) {
 	}
 	// 20 operations are due in each bucket, 1300 in all; the one in flight at
 	// 6.01 s is lost, and those held are answered at 6.8 s.
+	all := c.Views[0]
 	ok, notOK := 0.0, 0.0
 	for i := range c.At {
-		ok, notOK = ok+c.OK[i]*0.2, notOK+c.NotOK[i]*0.2
+		ok, notOK = ok+all.OK[i]*0.2, notOK+all.Info[i]*0.2
 	}
 	if fmt.Sprintf("%.3f %.3f", ok, notOK) != "1299.000 1.000" {
 		t.Errorf("%v ok and %v not ok, want 1299 and 1", ok, notOK)
 	}
-	if c.OK[10] != 100 || c.OK[31] >= 100 || c.OK[34] <= 100 || c.NotOK[30] != 5 {
-		t.Errorf("per second ok %v, %v, %v, not ok %v", c.OK[10], c.OK[31], c.OK[34], c.NotOK[30])
+	if all.OK[10] != 100 || all.OK[31] >= 100 || all.OK[34] <= 100 || all.Info[30] != 5 {
+		t.Errorf("per second ok %v, %v, %v, not ok %v", all.OK[10], all.OK[31], all.OK[34], all.Info[30])
 	}
-	if *c.Max[10] > 5 || *c.Max[30] < 500 || *c.P50[30] > 5 {
-		t.Errorf("latencies %v, %v, %v", *c.Max[10], *c.Max[30], *c.P50[30])
+	if *all.Max[10] > 5 || *all.Max[30] < 500 || *all.P50[30] > 5 {
+		t.Errorf("latencies %v, %v, %v", *all.Max[10], *all.Max[30], *all.P50[30])
 	}
 	names := ""
 	for _, n := range c.Nodes {
@@ -204,12 +221,12 @@ func TestTimelineIsBounded(t *testing.T) {
 		run.Samples = append(run.Samples, history.Sample{At: at, Node: stats.GeneratorNode, PID: 1, RSS: int64(i) << 20})
 	}
 	for _, anchor := range []time.Duration{0, 20_000 * time.Second} {
-		tl := newTimeline(trace.Of(run), stats.Window{From: anchor, To: 50_000 * time.Second}, nil)
+		tl := newTimeline(&Verdict{run: trace.Of(run), Load: Load{Start: anchor, Duration: 50_000*time.Second - anchor}})
 		ok := 0.0
-		for _, v := range tl.OK {
+		for _, v := range tl.Views[0].OK {
 			ok += v * tl.Width[0]
 		}
-		if len(tl.At) > maxBuckets || len(tl.At) < maxBuckets/2 || len(tl.Max) != len(tl.At) || int(ok+0.5) != 50_000 {
+		if len(tl.At) > maxBuckets || len(tl.At) < maxBuckets/3 || len(tl.Views[0].Max) != len(tl.At) || int(ok+0.5) != 50_000 {
 			t.Errorf("%d buckets with %v operations", len(tl.At), ok)
 		}
 		if tl.Nodes[len(tl.Nodes)-1].Name != "load generator" || len(tl.Nodes) != maxNodes+1 || tl.Hidden != 12 {
@@ -301,7 +318,7 @@ func TestHTMLIsOffline(t *testing.T) {
 		for _, a := range n.Attr {
 			switch {
 			case a.Key == "src" || a.Key == "style" || strings.HasPrefix(a.Key, "on"),
-				a.Key == "href" && !strings.HasPrefix(a.Val, "data:") && !excerptFolder.MatchString(a.Val):
+				a.Key == "href" && !strings.HasPrefix(a.Val, "data:") && !strings.HasPrefix(a.Val, "#") && !excerptFolder.MatchString(a.Val):
 				t.Errorf("<%s %s=%q>", n.Data, a.Key, a.Val)
 			}
 		}
@@ -398,6 +415,146 @@ func TestHostileHTML(t *testing.T) {
 					break
 				}
 			}
+		}
+	}
+}
+
+// Links within the page lead somewhere, what describes a chart is there and
+// says figures, and headings do not skip a level.
+func TestHTMLForEveryReader(t *testing.T) {
+	for name, v := range runs(t) {
+		page, _ := parsePage(t, v)
+		ids := map[string]*html.Node{}
+		for _, n := range page.elements("") {
+			if id := attr(n, "id"); id != "" {
+				ids[id] = n
+			}
+		}
+		charts, level := 0, 0
+		for _, n := range page.elements("") {
+			if to, ok := strings.CutPrefix(attr(n, "href"), "#"); ok && ids[to] == nil {
+				t.Errorf("%s: a link to #%s leads nowhere", name, to)
+			}
+			for _, key := range []string{"aria-labelledby", "aria-describedby", "for"} {
+				for id := range strings.FieldsSeq(attr(n, key)) {
+					if ids[id] == nil || strings.TrimSpace(text(ids[id])) == "" {
+						t.Errorf("%s: <%s> is named by #%s, which says nothing", name, n.Data, id)
+					}
+				}
+			}
+			if attr(n, "class") == "chart" {
+				charts++
+				if says := text(ids[attr(n, "aria-describedby")]); !strings.HasSuffix(says, ".") || !strings.ContainsAny(says, "0123456789") && !strings.Contains(says, "unknown") {
+					t.Errorf("%s: the chart %s says %q", name, attr(n, "id"), says)
+				}
+			}
+			if len(n.Data) == 2 && n.Data[0] == 'h' && n.Data[1] >= '1' && n.Data[1] <= '6' {
+				if now := int(n.Data[1] - '0'); now > level+1 {
+					t.Errorf("%s: a heading %s %q comes after a heading of level %d", name, n.Data, text(n), level)
+				} else {
+					level = now
+				}
+			}
+			if n.Data == "table" && attr(n, "aria-label") == "" {
+				t.Errorf("%s: a table has no name", name)
+			}
+			if n.Data == "th" && text(n) == "" {
+				t.Errorf("%s: a column or row has no name", name)
+			}
+		}
+		if charts != 9 {
+			t.Errorf("%s: %d charts, want 9", name, charts)
+		}
+		for _, tag := range []string{"header", "nav", "main", "h1"} {
+			if n := len(page.elements(tag)); n != 1 {
+				t.Errorf("%s: %d <%s>", name, n, tag)
+			}
+		}
+	}
+}
+
+// What the charts show is said, too.
+func TestHTMLSentences(t *testing.T) {
+	page, _ := parsePage(t, runs(t)["pass"])
+	for id, want := range map[string]string{
+		"events":       "kill-owner from 6.011 s to 7.900 s, steady again at 6.811 s.",
+		"throughput":   "99.9/s over the load of 12.0 s;",
+		"errors":       "0 fail, 1 info and 0 unsent of the 1,200 operations of the load.",
+		"latency":      "Steady p50 3.01 ms,",
+		"cpu":          "n1 2.8 s in all; n2",
+		"rss":          "n1 at most 74 MiB; n2",
+		"in-flight":    "At most 27 operations due and not yet returned",
+		"keys":         "7 keys; 3 out, longest",
+		"distribution": "One in a hundred ok answers took 3.97 ms or more while steady (of 1,010) and 0.70 s or more during faults (of 189).",
+	} {
+		if got := text(page.byID(t, id+"-says")); !strings.HasPrefix(got, want) {
+			t.Errorf("%s says %q, want %q", id, got, want)
+		}
+	}
+}
+
+// colorVariable is a custom property with a colour for the light and one for the
+// dark theme, or one for both.
+var colorVariable = regexp.MustCompile(`--([a-z0-9]+): (?:light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)|(#[0-9a-f]{6}));`)
+
+// luminance is that of WCAG 2.2.
+func luminance(t *testing.T, color string) float64 {
+	t.Helper()
+	n, err := strconv.ParseUint(color[1:], 16, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	channel := func(shift uint) float64 {
+		c := float64(n>>shift&0xff) / 255
+		if c <= 0.04045 {
+			return c / 12.92
+		}
+		return math.Pow((c+0.055)/1.055, 2.4)
+	}
+	return 0.2126*channel(16) + 0.7152*channel(8) + 0.0722*channel(0)
+}
+
+// Text has a contrast of at least 4.5:1 and a line of a chart one of 3:1, in both
+// themes (WCAG 2.2, 1.4.3 and 1.4.11).
+func TestHTMLContrast(t *testing.T) {
+	colors := map[string][2]string{}
+	for _, m := range colorVariable.FindAllStringSubmatch(pageStyle, -1) {
+		colors[m[1]] = [2]string{m[2] + m[4], m[3] + m[4]}
+	}
+	grounds := map[string][]string{ // of each colour of text
+		"ink": {"page", "card"}, "soft": {"page", "card"}, "bad": {"page", "card"}, "good": {"card"}, "link": {"page", "card"},
+		"on": {"pass", "missed", "unknown", "violation"},
+	}
+	lines := map[string][]string{"fault": {"card"}, "op": {"card"}}
+	for i := range 9 {
+		lines[fmt.Sprint("c", i)] = []string{"card"}
+	}
+	contrast := func(theme int, name, ground string) float64 {
+		for _, n := range []string{name, ground} {
+			if colors[n][theme] == "" {
+				t.Fatalf("the style has no colour --%s", n)
+			}
+		}
+		a, b := luminance(t, colors[name][theme]), luminance(t, colors[ground][theme])
+		return (max(a, b) + 0.05) / (min(a, b) + 0.05)
+	}
+	for theme, called := range []string{"light", "dark"} {
+		for least, pairs := range map[float64]map[string][]string{4.5: grounds, 3: lines} {
+			for name, on := range pairs {
+				for _, ground := range on {
+					if c := contrast(theme, name, ground); c < least {
+						t.Errorf("%s: --%s on --%s has a contrast of %.2f, least %v", called, name, ground, c, least)
+					}
+				}
+			}
+		}
+	}
+	// No text has a colour that is not judged above.
+	for _, m := range regexp.MustCompile(`[{;]\s*(?:color|fill): ?([^;}]+)`).FindAllStringSubmatch(pageStyle, -1) {
+		name, ok := strings.CutPrefix(strings.TrimSuffix(m[1], ")"), "var(--")
+		shape := m[1] == "none" || name == "grid" || name == "card" || name == "op" // of drawings
+		if _, judged := grounds[name]; !shape && (!ok || !judged) {
+			t.Errorf("text has the colour %s, which no contrast is known of", m[1])
 		}
 	}
 }

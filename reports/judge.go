@@ -51,9 +51,13 @@ type Verdict struct {
 	Statequake string  `json:"statequake"`          // version that made the run
 	Isolation  string  `json:"isolation,omitempty"` // how the run was kept apart from the rest of the machine
 
-	dir  string     // the run directory, for the terminal only: what is written does not depend on it
-	run  *trace.Run // for the charts
-	plan string     // the resolved scenario
+	dir  string // the run directory, for the terminal only: what is written does not depend on it
+	plan string // the resolved scenario
+
+	// For the charts.
+	run    *trace.Run
+	keys   *recovery.Keys
+	curves stats.Curves
 
 	evidence *history.Run // operations that the first violations can be told by, and all faults
 	excerpts []excerpt
@@ -165,7 +169,7 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 
 	window, _ := stats.LoadWindow(run, plan.Load.Warmup, plan.Load.Duration)
 	combined := recovery.Faults(run.Faults)
-	recoveries := recovery.Measure(recovery.Run{
+	recoveries, keys := recovery.Measure(recovery.Run{
 		Ops: &run.Ops, Faults: combined, Load: window, Lost: lost, LostKnown: lostKnown,
 	})
 	faults := []Fault{}
@@ -212,7 +216,7 @@ func judge(dir string, plan *scenario, checks []check.Result, run *trace.Run, sk
 		Checks: checks, Faults: faults,
 		Resources: s.Resources, GeneratorResources: s.GeneratorResources,
 		Machine: plan.Machine, Statequake: plan.Resolved.Statequake, Isolation: plan.Resolved.Isolation,
-		dir: dir, run: run, plan: plan.text,
+		dir: dir, run: run, plan: plan.text, keys: keys, curves: s.Curves,
 	}
 	// A search ends by itself, and says so where its levels are.
 	if run.Footer != nil && run.Footer.Aborted == "" && (found == nil || !found.Ended()) {

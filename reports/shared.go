@@ -10,14 +10,20 @@ import (
 	"statequake/reports/check"
 )
 
-// What the summary of a suite says in the words and the look of the reports of
+// What the summary of a suite and a comparison say in the words and the look of the reports of
 // its runs.
 
 // PageStyle is the style sheet of report.html, without that of its charts.
 func PageStyle() string { return pageStyle }
 
+// ChartStyle and ChartScript are uPlot, its licence with it.
+func ChartStyle() string { return uplotStyle }
+
+// ChartScript defines uPlot, see ChartStyle.
+func ChartScript() string { return "/* uPlot\n\n" + uplotLicense + "*/\n" + uplotScript }
+
 // PageFingerprint is the hash of an inline style as a Content Security Policy
-// names it.
+// names it. It serves for a script, too.
 func PageFingerprint(style string) string { return fingerprint(style) }
 
 // Read reads the verdict.json of a run directory. What verdict.json does not

@@ -10,39 +10,37 @@ import (
 
 	"statequake/history"
 	"statequake/reports/stats"
-	"statequake/reports/trace"
 )
 
-// Bounds of what the charts of report.html hold, whatever the run holds.
-const (
-	bucketWidth = 200 * time.Millisecond // or a multiple of it in long runs
-	maxBuckets  = 2000                   // also points of a node's line
-	maxNodes    = 8                      // with lines of their own
-)
+// maxNodes is how many nodes have lines of their own.
+const maxNodes = 8
 
 // timeline is the data of the charts of report.html. Times are seconds since
 // the start of the run.
 type timeline struct {
-	End   values `json:"end_s"`  // one value
-	Load  values `json:"load_s"` // start and end of the load phase; empty without one
-	Width values `json:"width_s"`
+	End   values `json:"end_s"`   // one value
+	Load  values `json:"load_s"`  // start and end of the load phase; empty without one
+	Width values `json:"width_s"` // one value: of a bucket of the views
 
-	// The workload, warmup included, in buckets of Width that hold their start
-	// and not their end. A bucket of the rates counts ok operations by the instant
-	// of the answer and the others by the instant that they were due; the
-	// latencies are those of the ok operations that were due in the bucket.
-	At    values `json:"at_s"` // starts of the buckets
-	OK    values `json:"ok_per_s"`
-	NotOK values `json:"not_ok_per_s"`
-	P50   values `json:"p50_ms"`
-	P99   values `json:"p99_ms"`
-	Max   values `json:"max_ms"`
+	At           values   `json:"at_s"`           // starts of the buckets of the views
+	Ops          []string `json:"ops"`            // names of operations with views; what is beyond maxOps shares the last one
+	OpNodes      []string `json:"op_nodes"`       // likewise nodes that executed some
+	Views        []view   `json:"views"`          // all; by Ops; by OpNodes; by both, as far as there is room, the busiest first
+	ViewsLeftOut values   `json:"views_left_out"` // one value: how many of those by both there was no room for
 
 	Nodes  []nodeLine `json:"nodes"`
 	Hidden int        `json:"-"` // nodes without a line
 	Faults []band     `json:"faults"`
 
+	Thresholds        []threshold    `json:"thresholds"`
+	Violations        []mark         `json:"violations"`
+	ViolationsLeftOut values         `json:"violations_left_out"` // one value: found and without a mark
+	Distribution      []distribution `json:"distribution"`
+	Keys              keyStrip       `json:"keys"`
+
 	Search *searchLines `json:"find_max,omitempty"`
+
+	axis axis // of the views
 }
 
 // nodeLine is what one node, or the load generator, used over time.
@@ -80,8 +78,9 @@ func (v values) MarshalJSON() ([]byte, error) {
 	return append(b, ']'), nil
 }
 
-// newTimeline prepares the charts of a run with the given load phase.
-func newTimeline(run *trace.Run, load stats.Window, faults []Fault) *timeline {
+// newTimeline prepares the charts of a run that was judged.
+func newTimeline(v *Verdict) *timeline {
+	run, load, faults := v.run, v.loadWindow(), v.Faults
 	t := &timeline{Nodes: []nodeLine{}, Faults: []band{}}
 	var end time.Duration
 	if run.Footer != nil {
@@ -110,6 +109,10 @@ func newTimeline(run *trace.Run, load stats.Window, faults []Fault) *timeline {
 		}
 		t.Faults = append(t.Faults, b)
 	}
+	t.Thresholds = newThresholds(v.Expectations)
+	t.Violations, t.ViolationsLeftOut = v.marks()
+	t.Distribution = newDistributions(v.curves)
+	t.Keys = newKeyStrip(&run.Ops, v.keys, t.axis)
 	return t
 }
 
@@ -120,78 +123,7 @@ func instantOf(d *time.Duration) float64 {
 	return d.Seconds()
 }
 
-// workload fills the buckets. They are laid so that one starts at anchor: the
-// first and the last one of the load are then whole.
-func (t *timeline) workload(ops *trace.Ops, anchor time.Duration) {
-	first, last, found := time.Duration(0), time.Duration(0), false
-	each := func(visit func(op *trace.Op, ok bool)) {
-		for op, kind := range ops.All() {
-			if kind.Phase == history.Warmup || kind.Phase == history.Load {
-				visit(op, kind.Outcome == history.OK)
-			}
-		}
-	}
-	each(func(op *trace.Op, ok bool) {
-		if !found {
-			first, last, found = op.Scheduled, op.Scheduled, true
-		}
-		first, last = min(first, op.Scheduled), max(last, op.Scheduled)
-		if ok {
-			first, last = min(first, op.Returned), max(last, op.Returned)
-		}
-	})
-	width := bucketWidth
-	if !found {
-		t.Width = values{width.Seconds()}
-		return
-	}
-	lead := max(0, anchor-first)
-	if lead+last-anchor >= (maxBuckets-2)*width {
-		width *= 1 + (lead+last-anchor)/((maxBuckets-2)*width)
-	}
-	start := anchor - (lead+width-1)/width*width
-	n := int((last-start)/width) + 1
-	bucket := func(at time.Duration) int { return int((at - start) / width) }
-
-	t.Width = values{width.Seconds()}
-	t.At, t.OK, t.NotOK = make(values, n), make(values, n), make(values, n)
-	t.P50, t.P99, t.Max = make(values, n), make(values, n), make(values, n)
-	answers := make([]int, n)
-	each(func(op *trace.Op, ok bool) {
-		due := bucket(op.Scheduled)
-		if !ok {
-			t.NotOK[due] += 1 / width.Seconds()
-			return
-		}
-		t.OK[bucket(op.Returned)] += 1 / width.Seconds()
-		answers[due]++
-	})
-	latencies := make([][]time.Duration, n)
-	for i := range latencies {
-		latencies[i] = make([]time.Duration, 0, answers[i])
-	}
-	each(func(op *trace.Op, ok bool) {
-		if ok {
-			due := bucket(op.Scheduled)
-			latencies[due] = append(latencies[due], op.Latency())
-		}
-	})
-	for i, d := range latencies {
-		t.At[i] = (start + time.Duration(i)*width).Seconds()
-		t.P50[i], t.P99[i], t.Max[i] = unknown, unknown, unknown
-		if len(d) > 0 {
-			slices.Sort(d)
-			t.P50[i], t.P99[i], t.Max[i] = milliseconds(nearestRank(d, 50)), milliseconds(nearestRank(d, 99)), milliseconds(d[len(d)-1])
-		}
-	}
-}
-
 func milliseconds(d time.Duration) float64 { return float64(d) / 1e6 }
-
-// nearestRank is the nearest-rank percentile of a sorted set that is not empty.
-func nearestRank(sorted []time.Duration, percent int) time.Duration {
-	return sorted[max(1, (len(sorted)*percent+99)/100)-1]
-}
 
 // nodes fills the lines of the nodes by name, the load generator's last.
 func (t *timeline) nodes(samples []history.Sample) {

@@ -1,10 +1,12 @@
 package reports
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"statequake/reports/plot"
 )
@@ -23,12 +25,16 @@ func Write(dir string, v *Verdict) error {
 	if err != nil {
 		return err
 	}
-	page, err := renderHTML(v)
-	if err != nil {
-		return err
-	}
-	files, err := v.plots()
-	if err != nil {
+	// Both take long of a long run, and neither all CPUs all the time.
+	var (
+		page, files      = []byte(nil), []plot.File(nil)
+		pageErr, plotErr error
+		both             sync.WaitGroup
+	)
+	both.Go(func() { page, pageErr = renderHTML(v) })
+	both.Go(func() { files, plotErr = v.plots() })
+	both.Wait()
+	if err := cmp.Or(pageErr, plotErr); err != nil {
 		return err
 	}
 	if err := v.writeExcerpts(dir); err != nil {
@@ -73,6 +79,11 @@ func (v *Verdict) plots() ([]plot.File, error) {
 		}
 	}
 	files, err := plot.Render(&v.run.Ops, in)
+	if err == nil && v.FindMax != nil {
+		var knee []plot.File
+		knee, err = plot.Knee(v.Scenario, upperFirst(kneeText(v.FindMax))+".", v.FindMax)
+		files = append(files, knee...)
+	}
 	for i := range files {
 		files[i].Name = filepath.Join("plots", files[i].Name)
 	}

@@ -155,7 +155,7 @@ func (r *run) auditEarly(n int64, key loadgen.EntityKey) (got history.Op) {
 		Record: func(op *history.Op) {
 			got = *op
 			got.Args, got.Result = slices.Clone(op.Args), slices.Clone(op.Result)
-			r.record.Op(op)
+			r.recordOp(op)
 		},
 	})
 	return got

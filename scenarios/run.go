@@ -41,30 +41,24 @@ var drainTimes = map[string]time.Duration{
 
 // RunOptions says where and how a scenario runs.
 type RunOptions struct {
-	Dir       string // run directory: new, or empty
-	Binary    string // the statequake program, for the nodes of the reference runtime
-	Tag       string // first part of every operation id, 4 hexadecimal digits
-	Version   string // of statequake
-	Isolation string // how the run is kept apart from the rest of the machine, in words
-	KeepData  bool   // keep the nodes' data directories
-	Watch     func(Status)
+	Dir       string       // run directory: new, or empty
+	Binary    string       // the statequake program, for the nodes of the reference runtime
+	Tag       string       // first part of every operation id, 4 hexadecimal digits
+	Version   string       // of statequake
+	Isolation string       // how the run is kept apart from the rest of the machine, in words
+	KeepData  bool         // keep the nodes' data directories
+	Watch     func(Status) // is called five times a second, by one goroutine, and once more at the end of an aborted run
+
+	// Observe sees every operation that is complete, of any phase, before it is
+	// recorded. It is called concurrently and must not keep the operation.
+	Observe func(*history.Op)
+	// Owners has the nodes asked, every 2 s, who owns the hottest key, for Status.
+	Owners bool
 
 	// Judge says what is certainly wrong with a key by all operations on it, the
 	// last of which reads it back. A scenario with Abort.Violation needs it. It
 	// is called by one goroutine at a time, during the load.
 	Judge func(ops []history.Op) []Finding
-}
-
-// Status is the state of a run, for whoever watches it.
-type Status struct {
-	Phase   string        // starting, warmup, load, recovery, drain, audit, stopping
-	Elapsed time.Duration // in warmup and load: since the first operation was due; else since the phase began
-	Total   time.Duration // of warmup and load together; otherwise how long the phase may take
-	Load    loadgen.Stats
-	Faults  []string // names of the faults that are active
-	Aborted string   // which condition of the scenario's abort was met, in words
-
-	Violations int // found so far; only a scenario with Abort.Violation looks before the end
 }
 
 // Run runs a scenario and records it in a run directory. When ctx ends, the
@@ -153,12 +147,14 @@ type run struct {
 	endpoints []loadgen.Endpoint
 	errors    errorRate
 	early     *early // nil: nothing is audited before the end
+	live      live
 
 	mu      sync.Mutex
 	phase   string
 	since   time.Duration // the phase began, or the first operation was due
 	total   time.Duration
-	aborted string // why, if it was
+	aborted string           // why, if it was
+	nodes   []*fixtures.Node // once they have started, also those that are down
 }
 
 // now is the run clock.
@@ -212,7 +208,13 @@ func (r *run) run(ctx context.Context) error {
 	for _, n := range r.system.Nodes() {
 		r.endpoints = append(r.endpoints, r.equipment.endpoint(n))
 	}
+	r.mu.Lock()
+	r.nodes = r.system.Nodes()
+	r.mu.Unlock()
 	background.Go(func() { r.sample(watching) })
+	if r.opt.Owners {
+		background.Go(func() { r.watchOwner(watching) })
+	}
 
 	result, probed, err := r.load(recording)
 	if err != nil {
@@ -268,7 +270,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		if search != nil {
 			search.record(op)
 		}
-		r.record.Op(op)
+		r.recordOp(op)
 	}
 	var generator generator
 	if l.Driver == "k6" {
@@ -287,7 +289,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 	}
 	prober, err := loadgen.NewProber(loadgen.ProberConfig{
 		Endpoints: r.endpoints, Codec: r.system.codec, Keys: keys, Every: s.Probe.Every,
-		Start: start, Timeout: l.Timeout, Tag: r.opt.Tag, Now: r.now, Record: r.record.Op,
+		Start: start, Timeout: l.Timeout, Tag: r.opt.Tag, Now: r.now, Record: r.recordOp,
 	})
 	if err != nil {
 		return loadgen.Result{}, nil, err
@@ -300,11 +302,12 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 		Faults: plans, Nodes: r.targets(), Seed: s.Seed, Resolve: r.system.resolve,
 		Executors: r.equipment.executors(), Processes: r.processes,
 		Acks: acks.Load, OnFile: r.equipment.onFile(),
-		Now: r.now, Start: start + l.Warmup, Record: r.record.Fault,
+		Now: r.now, Start: start + l.Warmup, Record: r.recordFault,
 	})
 	r.mu.Lock()
 	r.generator, r.prober, r.faults = generator, prober, faults
 	r.mu.Unlock()
+	r.live.begin(plans, faults.Due, arrivals, start, l.Warmup, l.Duration)
 	r.enter("load", start, l.Warmup+l.Duration)
 	r.errors.begin(start, l.Warmup+l.Duration, s.Abort.Window, l.Timeout, arrivals)
 
@@ -358,7 +361,7 @@ func (r *run) load(ctx context.Context) (loadgen.Result, []loadgen.EntityKey, er
 // still answers is audited.
 func (r *run) notReady(err error) {
 	problem, _, _ := strings.Cut(err.Error(), "; its log ends with") // which is beside the record
-	r.record.Fault(history.Fault{
+	r.recordFault(history.Fault{
 		Name: "not-ready", Kind: "NotReady", Event: history.Evidence, At: r.now(),
 		Proof: history.Mismatch, Detail: "after the load the system was not ready within " + recoverLimit.String() + ": " + problem,
 	})
@@ -403,7 +406,7 @@ func (r *run) audit(keys []loadgen.EntityKey) {
 	// What the audit did not get is in the history, and so in the verdict.
 	_ = loadgen.Audit(ctx, loadgen.AuditConfig{
 		Endpoints: r.endpoints, Codec: r.system.codec, Keys: keys, Op: r.system.audit, Timeout: r.scenario.Load.Timeout, Tag: r.opt.Tag, Now: r.now,
-		Record: r.record.Op, First: first,
+		Record: r.recordOp, First: first,
 	})
 }
 
@@ -420,7 +423,7 @@ func (r *run) ownExits() {
 		if len(exits) > 1 {
 			detail += fmt.Sprintf("; so it did %d times, the last one: %s", len(exits), last.Status)
 		}
-		r.record.Fault(history.Fault{
+		r.recordFault(history.Fault{
 			Name: "own-exit-" + node, Kind: "OwnExit", Event: history.Evidence, At: first.At, Targets: []string{node},
 			Proof: history.Mismatch, Detail: detail,
 		})
@@ -452,15 +455,15 @@ func (r *run) sample(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		for _, s := range r.system.Sample() {
-			r.record.Sample(s)
+			r.recordSample(s)
 		}
 		if r.driven() {
-			r.record.Sample(r.self())
+			r.recordSample(r.self())
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			r.record.Sample(r.self())
+			r.recordSample(r.self())
 			return
 		}
 	}
@@ -507,19 +510,4 @@ func (r *run) watch(ctx context.Context) {
 			return
 		}
 	}
-}
-
-func (r *run) status() Status {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	st := Status{Phase: r.phase, Elapsed: max(0, r.now()-r.since), Total: r.total, Aborted: r.aborted}
-	if r.phase == "load" && st.Elapsed < r.scenario.Load.Warmup {
-		st.Phase = "warmup"
-	}
-	found, _ := r.early.state()
-	st.Violations = len(found)
-	if r.generator != nil {
-		st.Load, st.Faults = r.generator.Stats(), r.faults.Active()
-	}
-	return st
 }

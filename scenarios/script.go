@@ -103,8 +103,8 @@ func (r *run) sampleScript(k6 history.Sample) {
 	s.LagP50, s.LagP99, s.LagMax, s.Dispatched = k6.LagP50, k6.LagP99, k6.LagMax, k6.Dispatched
 	s.StallMax = max(s.StallMax, k6.StallMax)
 	s.OwnDelayP99, s.OwnDelayMax = s.OwnDelayP99+k6.OwnDelayP99, s.OwnDelayMax+k6.OwnDelayMax
-	r.record.Sample(s)
-	r.record.Sample(history.Sample{At: k6.At, Node: "k6", PID: k6.PID, CPU: k6.CPU, RSS: k6.RSS})
+	r.recordSample(s)
+	r.recordSample(history.Sample{At: k6.At, Node: "k6", PID: k6.PID, CPU: k6.CPU, RSS: k6.RSS})
 }
 
 // driven tells whether the generator's samples are this process's to make: a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,8 +19,9 @@ import (
 const maxPairs = 999
 
 // decidingPairs is the number of pairs below which nothing can be decided at
-// the default alpha; compare says how many it takes at any other.
-const decidingPairs = 6
+// the default alpha, even on five metrics only; compare says how many it takes at
+// any other.
+const decidingPairs = 8
 
 func abCmd() *cobra.Command {
 	var set []string
@@ -28,16 +30,17 @@ func abCmd() *cobra.Command {
 	base, head := &abSide{name: "base"}, &abSide{name: "head"}
 	cmd := &cobra.Command{
 		Use:   "ab SCENARIO",
-		Short: "Run a base and a head in turns, and say whether the head is worse",
+		Short: "Run a base and a head in pairs, and say whether the head is worse",
 		Long: `Run a scenario, a file or the name of a bundled one, as base and as head in
-turns, and compare the two. The sides differ in fields of the scenario
+pairs, and compare the two. The sides differ in fields of the scenario
 (--base-set, --head-set), in the statequake program that makes the runs
 (--base-binary, --head-binary), or in nothing: an A/A run, which shows the noise
 of the machine.
 
-Pair by pair the order turns round (base head, head base, base head, ...), so
-that a machine which slows down or warms up does so for both sides alike. The
-runs of a pair have the same seed; each pair takes the next one.
+A coin says which run of a pair is made first, so that nothing that the machine
+does in the meantime can favour a side but by chance, and chance is what the
+comparison reckons with. The runs of a pair have the same seed; each pair takes
+the next one.
 
 The runs are in DIR/base/0001, DIR/head/0001, ..., all that each of them printed
 is in DIR/base/0001.log, ... With --format markdown or json progress goes to
@@ -47,8 +50,8 @@ at once. A pair that is not complete is moved to DIR/incomplete.
 Exit codes and flags of the comparison are those of statequake compare; a run
 that cannot be made ends with 3.`,
 		Example: `  statequake ab steady --head-set system.nodes=5
-  statequake ab steady --base-binary ./statequake-main --gate --format markdown
-  statequake ab my.yaml --set load.duration=10s --pairs 12 --out runs/noise   # A/A`,
+  statequake ab steady --base-binary ./statequake-main --gate default --format markdown
+  statequake ab my.yaml --set load.duration=10s --pairs 20 --out runs/noise   # A/A`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if a.pairs < 1 || a.pairs > maxPairs {
@@ -67,6 +70,9 @@ that cannot be made ends with 3.`,
 			}
 			if err := a.agree(cmd.Flags().Changed("seed")); err != nil {
 				return err
+			}
+			if !cmd.Flags().Changed("order-seed") {
+				a.orderSeed = rand.Int64()
 			}
 			if a.out == "" {
 				a.out = filepath.Join("runs", time.Now().UTC().Format("20060102-150405")+"-"+a.name+"-ab")
@@ -90,8 +96,9 @@ that cannot be made ends with 3.`,
 	f.StringArrayVar(&head.set, "head-set", nil, "the same, of head only")
 	f.StringVar(&base.binary, "base-binary", "", "statequake program that runs base (default this one)")
 	f.StringVar(&head.binary, "head-binary", "", "statequake program that runs head (default this one)")
-	f.IntVar(&a.pairs, "pairs", decidingPairs, "runs of each side")
+	f.IntVar(&a.pairs, "pairs", compare.DefaultPairs, "runs of each side")
 	f.Int64Var(&a.seed, "seed", 0, "seed of the first pair (default the scenario's)")
+	f.Int64Var(&a.orderSeed, "order-seed", 0, "seed of the coin (default drawn, and printed)")
 	f.StringVarP(&a.out, "out", "o", "", "directory of the runs, new or empty (default runs/TIME-NAME-ab)")
 	c.flags(cmd)
 	return cmd
@@ -106,6 +113,7 @@ func (a *ab) run(ctx context.Context, screen *progress) error {
 		what = "A/A, both sides are the same"
 	}
 	screen.say(fmt.Sprintf("%s: %s, %s, seeds from %d, into %s", a.name, what, plural(a.pairs, "pair"), a.seed, a.out))
+	screen.say(fmt.Sprintf("order within pairs: by coin, --order-seed %d", a.orderSeed))
 	if a.pairs < decidingPairs {
 		screen.say(fmt.Sprintf("note: fewer than %d pairs decide nothing at the default alpha", decidingPairs))
 	}

@@ -141,19 +141,9 @@ func (w *abWatch) hear(line string) {
 func (w *abWatch) redraw() {
 	line := w.line(time.Since(w.began))
 	if w.said != "" {
-		line += "  | " + w.said
+		line += "\n  " + w.said
 	}
 	w.screen.draw(line)
-}
-
-// draw puts a line in the place of the last one on a terminal.
-func (p *progress) draw(line string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.live && !p.ended {
-		_, width := terminal(p.out)
-		fmt.Fprintf(p.out, "\r\x1b[K%s", clip(line, width-1))
-	}
 }
 
 // line says how far the ab is when it has taken elapsed.

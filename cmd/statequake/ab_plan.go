@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 	"statequake/scenarios"
 )
 
-// ab is two sides of one scenario, run in turns.
+// ab is two sides of one scenario, run in pairs.
 type ab struct {
 	scenario string // a file, or the name of a bundled one
 	name     string // of the scenario, as far as it is known before the first run
@@ -22,6 +23,8 @@ type ab struct {
 	pairs    int
 	seed     int64 // of the first pair; each pair takes the next one
 	out      string
+
+	orderSeed int64 // of the coin that says which side of a pair is first
 }
 
 // abSide is what is compared: the base or the head.
@@ -98,12 +101,19 @@ func refuseFull(dir string) error {
 	return nil
 }
 
-// order lists the runs: base first in odd pairs, head first in even ones.
+// order lists the runs, those of a pair one after the other. Which is first is
+// drawn independently for every pair: then equal sides are exchangeable within
+// each, whatever else differs between one run and the next, and that is all that
+// the tests of compare assume (Fisher 1935, The Design of Experiments, section
+// 20). With turns instead a disturbance over several runs meets the same sides
+// again: base head head base ... makes the differences of neighbouring pairs
+// alike.
 func (a *ab) order() []abRun {
+	coin := rand.New(rand.NewPCG(uint64(a.orderSeed), 0))
 	var runs []abRun
 	for i := range a.pairs {
-		seed := a.seed + int64(i)
-		runs = append(runs, abRun{a.sides[i%2], i + 1, seed}, abRun{a.sides[1-i%2], i + 1, seed})
+		first, seed := coin.IntN(2), a.seed+int64(i)
+		runs = append(runs, abRun{a.sides[first], i + 1, seed}, abRun{a.sides[1-first], i + 1, seed})
 	}
 	return runs
 }

@@ -2,23 +2,43 @@ package main
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 )
 
-// TestABOrder: each side is first in every other pair, and the runs of a pair
-// have one seed.
+// TestABOrder: the runs of a pair follow each other and have one seed, each side is
+// first about as often, and the same order seed gives the same order.
 func TestABOrder(t *testing.T) {
-	a := ab{sides: [2]*abSide{{name: "base"}, {name: "head"}}, pairs: 4, seed: 42, out: "d"}
-	var got []string
-	for _, r := range a.order() {
-		got = append(got, fmt.Sprintf("%s=%d", a.dir(r), r.seed))
+	order := func(orderSeed int64) (runs []string, baseFirst int) {
+		a := ab{sides: [2]*abSide{{name: "base"}, {name: "head"}}, pairs: 200, seed: 42, out: "d", orderSeed: orderSeed}
+		all := a.order()
+		for i, r := range all {
+			runs = append(runs, fmt.Sprintf("%s=%d", a.dir(r), r.seed))
+			if i%2 == 1 {
+				continue
+			}
+			if next := all[i+1]; next.pair != r.pair || next.side == r.side || next.seed != r.seed || r.seed != 42+int64(i/2) || r.pair != i/2+1 {
+				t.Errorf("%s is followed by %s", a.dir(r), a.dir(next))
+			}
+			if r.side.name == "base" {
+				baseFirst++
+			}
+		}
+		return runs, baseFirst
 	}
-	const want = "d/base/0001=42 d/head/0001=42 d/head/0002=43 d/base/0002=43 " +
-		"d/base/0003=44 d/head/0003=44 d/head/0004=45 d/base/0004=45"
-	if have := strings.Join(got, " "); have != want {
-		t.Errorf("have %s\nwant %s", have, want)
+	one, baseFirst := order(1)
+	if again, _ := order(1); !slices.Equal(one, again) {
+		t.Error("one order seed gives two orders")
+	}
+	if other, _ := order(2); slices.Equal(one, other) {
+		t.Error("two order seeds give one order")
+	}
+	if baseFirst < 70 || baseFirst > 130 { // 4 standard deviations; the seed is fixed
+		t.Errorf("base is first in %d of 200 pairs", baseFirst)
+	}
+	if one[0] != "d/base/0001=42" && one[0] != "d/head/0001=42" {
+		t.Errorf("the first run is %s", one[0])
 	}
 }
 

@@ -28,13 +28,13 @@ const repository = "../.."
 type page struct {
 	path    string // from the root of the repository
 	anchors map[string]bool
-	links   []span  // targets of links and pictures
-	spans   []span  // code within lines
+	links   []piece // targets of links and pictures
+	spans   []piece // code within lines
 	blocks  []block // fenced and indented
 }
 
-// span is a piece of a line.
-type span struct {
+// piece is a part of a line.
+type piece struct {
 	line int // from 1
 	text string
 }
@@ -101,10 +101,10 @@ func readPage(path string) (page, error) {
 // prose reads a line outside of blocks.
 func (p *page) prose(n int, line string) {
 	for _, m := range codePattern.FindAllStringSubmatch(line, -1) {
-		p.spans = append(p.spans, span{n, m[1] + m[2]})
+		p.spans = append(p.spans, piece{n, m[1] + m[2]})
 	}
 	for _, m := range linkPattern.FindAllStringSubmatch(codePattern.ReplaceAllString(line, ""), -1) {
-		p.links = append(p.links, span{n, m[1]})
+		p.links = append(p.links, piece{n, m[1]})
 	}
 	if level := len(line) - len(strings.TrimLeft(line, "#")); level > 0 && level <= 6 && strings.HasPrefix(line[level:], " ") {
 		anchor := slug(line[level:])
@@ -231,7 +231,7 @@ func TestDocNames(t *testing.T) {
 		pieces := slices.Clone(p.spans)
 		for _, b := range p.blocks {
 			if len(b.info) > 0 && b.info[0] == "sh" || b.indented() && commandLines(b.text) != nil {
-				pieces = append(pieces, span{b.line, b.text})
+				pieces = append(pieces, piece{b.line, b.text})
 			}
 		}
 		for _, s := range pieces {

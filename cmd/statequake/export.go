@@ -19,7 +19,7 @@ func exportCmd() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "export RUN --format FORMAT",
-		Short: "Write a recorded run as CSV or an HdrHistogram log, or for vegeta or Jepsen",
+		Short: "Write a recorded run as CSV or an HdrHistogram log, or for vegeta, Jepsen or Prometheus",
 		Long: `Write the operations of a run directory for other tools. A run that was cut short
 is exported as far as it goes. docs/load.md has the details.
 
@@ -41,13 +41,18 @@ and vegeta plot (12.13) read. Every operation is one, whatever its outcome:
 
 With --format jepsen, write the operations of all phases on one type of entity as
 a history of Jepsen, in EDN: values are tuples [key value], a register has :read
-and :write, a counter :read and :add, others their own operations.`,
+and :write, a counter :read and :add, others their own operations.
+
+With --format prometheus, write no operations but the final figures, as Prometheus
+text for a textfile collector or a Pushgateway: verdict, latency, throughput,
+recovery. docs/live.md lists them.`,
 		Example: `  statequake export runs/20260101-120000-quickstart --format vegeta-json | vegeta report
   statequake export runs/20260101-120000-quickstart --format vegeta-gob -o run.gob
   vegeta plot --threshold=0 run.gob > run.html
   statequake export runs/20260101-120000-quickstart --format hdr -o run.hlog
   statequake export runs/20260101-120000-quickstart --format csv --phase all -o run.csv
-  statequake export runs/20260101-120000-registers --format jepsen -o history.edn`,
+  statequake export runs/20260101-120000-registers --format jepsen -o history.edn
+  statequake export runs/20260101-120000-quickstart --format prometheus -o quickstart.prom`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if formatName == "jepsen" {
@@ -56,12 +61,18 @@ and :write, a counter :read and :add, others their own operations.`,
 				}
 				return exportJepsen(args[0], entity, out)
 			}
+			if formatName == "prometheus" {
+				if entity != "" || cmd.Flags().Changed("phase") {
+					return errors.New("--format prometheus: takes neither --entity nor --phase: its figures are those of verdict.json")
+				}
+				return exportFigures(args[0], out)
+			}
 			if entity != "" {
 				return errors.New("--entity: only with --format jepsen")
 			}
 			format, err := export.ParseFormat(formatName)
 			if err != nil {
-				return fmt.Errorf("--format: %w, jepsen", err)
+				return fmt.Errorf("--format: %w, jepsen, prometheus", err)
 			}
 			phases, err := export.ParsePhases(phaseNames)
 			if err != nil {
@@ -95,7 +106,7 @@ and :write, a counter :read and :add, others their own operations.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&formatName, "format", "", "hdr, csv, vegeta-json, vegeta-gob, vegeta-csv or jepsen")
+	f.StringVar(&formatName, "format", "", "hdr, csv, vegeta-json, vegeta-gob, vegeta-csv, jepsen or prometheus")
 	f.StringVar(&entity, "entity", "", "with --format jepsen: type of entity; needed if the run has several")
 	f.StringArrayVar(&phaseNames, "phase", []string{string(history.Load)}, "warmup, load, probe, drain, audit or all; may be given several times")
 	f.StringVarP(&out, "out", "o", "", "file to write instead of stdout")

@@ -94,7 +94,7 @@ func (l *load) run(ctx context.Context) (*loadResult, error) {
 				return
 			case <-tick.C:
 			}
-			if st := l.status(generator, now()-start); st.Elapsed > 0 {
+			if st := l.status(generator, now(), start); st.Elapsed > 0 {
 				screen.show(st)
 			}
 			if n%5 == 0 {
@@ -154,10 +154,19 @@ func connect(ctx context.Context, addr string) error {
 	return c.Close()
 }
 
-func (l *load) status(g *loadgen.Generator, at time.Duration) scenarios.Status {
-	st := scenarios.Status{Phase: "load", Elapsed: at, Total: l.flags.warmup + l.flags.duration, Load: g.Stats()}
-	if at < l.flags.warmup {
+// status is the state of the load at an instant of the run clock.
+func (l *load) status(g *loadgen.Generator, now, start time.Duration) scenarios.Status {
+	total := l.flags.warmup + l.flags.duration
+	st := scenarios.Status{
+		At: now, Phase: "load", Elapsed: now - start, Total: total, LoadEnd: start + total, Load: g.Stats(), Generator: generatorSample(g, now),
+	}
+	if st.Elapsed < l.flags.warmup {
 		st.Phase = "warmup"
+	}
+	if l.arrivals != nil {
+		st.Due = func(until time.Duration) int64 { return l.arrivals.Count(min(until-start+1, total)) }
+		second := now.Truncate(time.Second)
+		st.Requested = float64(st.Due(second-1) - st.Due(second-time.Second-1))
 	}
 	return st
 }

@@ -17,10 +17,11 @@ import (
 
 // Exit codes beside those of a verdict.
 const (
-	exitPass    = 0
-	exitUnknown = 2
-	exitError   = 3
-	exitMissed  = 4
+	exitPass      = 0
+	exitViolation = 1
+	exitUnknown   = 2
+	exitError     = 3
+	exitMissed    = 4
 )
 
 // exit is an error that decides the exit code and has already been told.
@@ -48,7 +49,7 @@ error, 4 an expectation was missed or a regression, 5 inconclusive comparison.`,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(runCmd(), loadCmd(), checkCmd(), compareCmd(), abCmd(), shrinkCmd(), reportCmd(), exportCmd(), doctorCmd(), scenariosCmd(), systemsCmd(), chaosCmd(), serveCmd(), clusterCmd(), versionCmd())
+	root.AddCommand(runCmd(), loadCmd(), checkCmd(), compareCmd(), abCmd(), shrinkCmd(), reportCmd(), plotCmd(), exportCmd(), doctorCmd(), scenariosCmd(), systemsCmd(), chaosCmd(), serveCmd(), clusterCmd(), versionCmd())
 	return root
 }
 

@@ -30,7 +30,7 @@ const maxRuns = 9999
 func runCmd() *cobra.Command {
 	var set []string
 	var seed int64
-	var out string
+	var out, metrics string
 	var keepData, noSandbox, compress, allowSkip bool
 	var runs int
 	cmd := &cobra.Command{
@@ -68,6 +68,11 @@ docs/suites.md says the rest.`,
 			if compress {
 				set = append(set, "record.compress=true")
 			}
+			if metrics != "" {
+				if err := checkMetrics(metrics); err != nil {
+					return err
+				}
+			}
 			if scenarios.IsSuite(args[0]) {
 				return runSuite(cmd, args[0], &suiteRuns{out: out, runs: runs, allow: allowSkip, set: set})
 			}
@@ -85,7 +90,12 @@ docs/suites.md says the rest.`,
 			case noSandbox:
 				isolation = "none (--no-sandbox)"
 			case !sandbox.Inside():
-				code, err := sandbox.Enter()
+				var open func() ([]*os.File, error)
+				if metrics != "" {
+					open = func() ([]*os.File, error) { return listenMetrics(metrics) }
+				}
+				notSuspended()
+				code, err := sandbox.EnterWith(open)
 				var unavailable *sandbox.Unavailable
 				switch {
 				case err == nil:
@@ -99,7 +109,14 @@ docs/suites.md says the rest.`,
 			if out == "" {
 				out = filepath.Join("runs", time.Now().UTC().Format("20060102-150405")+"-"+s.Name)
 			}
-			return runScenarios(cmd.Context(), s, out, isolation, keepData, runs)
+			var served *metricsServer
+			if metrics != "" {
+				if served, err = serveMetrics(metrics); err != nil {
+					return err
+				}
+				defer served.close()
+			}
+			return runScenarios(cmd.Context(), s, served, out, isolation, keepData, runs)
 		},
 	}
 	f := cmd.Flags()
@@ -110,6 +127,7 @@ docs/suites.md says the rest.`,
 	f.BoolVar(&compress, "compress", false, "record history.jsonl.zst, about eight times smaller; short for --set record.compress=true")
 	f.BoolVar(&allowSkip, "allow-skip", false, "of a suite, skip the scenarios that need what this machine lacks; without it they count as unknown")
 	f.BoolVar(&keepData, "keep-data", false, "keep the nodes' data directories")
+	f.StringVar(&metrics, "metrics", "", "loopback address at which to serve /metrics for Prometheus while it runs, such as 127.0.0.1:9464")
 	f.BoolVar(&noSandbox, "no-sandbox", false, "run in the machine's own namespaces")
 	return cmd
 }
@@ -119,17 +137,20 @@ var worst = []int{1, exitError, 2, 4, exitPass}
 
 // runScenarios runs a scenario n times, each run with the next seed, and
 // returns the exit code that wins over the others.
-func runScenarios(ctx context.Context, s *scenarios.Scenario, dir, isolation string, keepData bool, n int) error {
+func runScenarios(ctx context.Context, s *scenarios.Scenario, served *metricsServer, dir, isolation string, keepData bool, n int) error {
 	screen := newProgress(os.Stdout, s)
 	ctx, cancel := stopOnInterrupt(ctx, screen)
 	defer cancel()
+	if served != nil {
+		screen.say("metrics at http://" + served.address + "/metrics")
+	}
 	if n == 1 {
-		return runScenario(ctx, s, screen, dir, isolation, keepData)
+		return runScenario(ctx, s, screen, served, dir, isolation, keepData)
 	}
 	codes := map[int]int{}
 	for i := 1; i <= n && ctx.Err() == nil; i++ {
 		screen.say(fmt.Sprintf("run %d of %d", i, n))
-		err := runScenario(ctx, s, screen, filepath.Join(dir, fmt.Sprintf("%04d", i)), isolation, keepData)
+		err := runScenario(ctx, s, screen, served, filepath.Join(dir, fmt.Sprintf("%04d", i)), isolation, keepData)
 		var code exit
 		switch {
 		case err == nil:
@@ -175,7 +196,7 @@ func stopOnInterrupt(ctx context.Context, screen *progress) (context.Context, co
 	return ctx, cancel
 }
 
-func runScenario(ctx context.Context, s *scenarios.Scenario, screen *progress, dir, isolation string, keepData bool) error {
+func runScenario(ctx context.Context, s *scenarios.Scenario, screen *progress, served *metricsServer, dir, isolation string, keepData bool) error {
 	binary, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the statequake program: %w", err)
@@ -183,14 +204,26 @@ func runScenario(ctx context.Context, s *scenarios.Scenario, screen *progress, d
 	tag := make([]byte, 2)
 	rand.Read(tag)
 	screen.begin(dir)
-	err = scenarios.Run(ctx, s, scenarios.RunOptions{
-		Dir: dir, Binary: binary, Tag: hex.EncodeToString(tag), Version: version, Isolation: isolation, KeepData: keepData, Watch: screen.show, Judge: judgeKey(s),
-	})
+	opt := scenarios.RunOptions{
+		Dir: dir, Binary: binary, Tag: hex.EncodeToString(tag), Version: version, Isolation: isolation, KeepData: keepData, Watch: screen.show, Judge: judgeKey(s), Owners: screen.live,
+	}
+	metrics := served.begin(s)
+	if metrics != nil {
+		opt.Observe = metrics.observe
+		opt.Watch = func(st scenarios.Status) {
+			metrics.show(st)
+			screen.show(st)
+		}
+	}
+	err = scenarios.Run(ctx, s, opt)
 	if err != nil {
 		screen.end()
 		return fmt.Errorf("run %s: %w", s.Name, err)
 	}
-	screen.say("judging")
+	screen.stage("judging")
+	if metrics != nil {
+		metrics.stage("judging")
+	}
 	v, err := judge(dir)
 	screen.end()
 	if err != nil {

@@ -323,7 +323,7 @@ func (s *shrinking) hear(line string) {
 func (s *shrinking) redraw() {
 	line := s.line()
 	if s.said != "" {
-		line += "  | " + s.said
+		line += "\n  " + s.said
 	}
 	s.screen.draw(line)
 }

@@ -45,10 +45,14 @@ type suiteRuns struct {
 	began  time.Time
 	took   time.Duration // by the runs that were made
 	made   int
-	todo   int    // runs to make, the one under way included
-	name   string // of the run under way
-	said   string // by it, last
+	todo   int      // runs to make, the one under way included
+	name   string   // of the run under way
+	said   string   // by it, last: how it goes
+	events []string // said by it otherwise, the latest last
 }
+
+// shownEvents is how many lines are shown of what a run says beside how it goes.
+const shownEvents = 4
 
 // runSuite runs the suite that args name, or goes on with it.
 func runSuite(cmd *cobra.Command, source string, r *suiteRuns) error {
@@ -404,7 +408,7 @@ func exists(path string) bool {
 // make makes one run and says how it ended.
 func (r *suiteRuns) make(ctx context.Context, binary string, t turn) error {
 	p := &r.plan.Scenarios[t.index]
-	r.name, r.said = p.Name, ""
+	r.name, r.said, r.events = p.Name, "", nil
 	if r.runs > 1 {
 		r.name = fmt.Sprintf("%s %d/%d", p.Name, t.run, r.runs)
 	}
@@ -451,10 +455,17 @@ func (r *suiteRuns) sum() (*suite.Summary, error) {
 
 // hear notes a line of the run under way; all of them are in its log.
 func (r *suiteRuns) hear(line string) {
-	if line != "" && r.screen.live {
-		r.said = line
-		r.redraw()
+	if line == "" || !r.screen.live || r.said == "judging" { // its verdict follows
+		return
 	}
+	switch first, _, _ := strings.Cut(line, " "); {
+	case !slices.Contains(phases, first):
+		r.events = append(r.events, line)
+		r.events = r.events[max(0, len(r.events)-shownEvents):]
+	default:
+		r.said = line
+	}
+	r.redraw()
 }
 
 func (r *suiteRuns) redraw() {
@@ -464,7 +475,10 @@ func (r *suiteRuns) redraw() {
 		line += " of about " + clock(max(r.took/time.Duration(r.made)*time.Duration(r.todo), elapsed))
 	}
 	if r.said != "" {
-		line += "  | " + r.said
+		line += "\n  " + r.said
+	}
+	for _, event := range slices.Backward(r.events) {
+		line += "\n  " + event
 	}
 	r.screen.draw(line)
 }

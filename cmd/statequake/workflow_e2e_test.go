@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -71,7 +72,16 @@ func TestWorkflow(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(job.Env)) {
 		env = append(env, name+"="+job.Env[name])
 	}
-	env = append(env, "PAIRS=1", "SCENARIO="+file("brief.yaml", brief, 0o644), "SET=load.arrivals.constant=120/s")
+	gate, err := os.ReadFile(filepath.Join(root, "examples/github-actions/gate.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// These runs have no fault, so that a limit of their outage cannot be checked.
+	without := regexp.MustCompile(`(?m)^  outage: .*$`).ReplaceAllString(string(gate), "")
+	if without == string(gate) {
+		t.Fatal("the gate file has no limit of the outage")
+	}
+	env = append(env, "GATE="+file("gate.yaml", without, 0o644), "PAIRS=1", "SCENARIO="+file("brief.yaml", brief, 0o644), "SET=load.arrivals.constant=120/s")
 	ran := 0
 	for _, s := range job.Steps {
 		var cmd *exec.Cmd
@@ -103,7 +113,10 @@ func TestWorkflow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"p99", "throughput", "inconclusive"} { // one pair cannot decide
+	if page, err := os.ReadFile(filepath.Join(work, "comparison.html")); err != nil || !bytes.Contains(page, []byte("INCONCLUSIVE: brief")) {
+		t.Errorf("the page: %v, %.200s", err, page)
+	}
+	for _, want := range []string{"## ? INCONCLUSIVE: brief", "The gate warns of that, and passes.", "p99", "throughput", "inconclusive"} { // one pair cannot decide
 		if !bytes.Contains(told, []byte(want)) {
 			t.Errorf("the summary lacks %q:\n%s", want, told)
 		}

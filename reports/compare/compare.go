@@ -24,15 +24,24 @@ const (
 // Config says how to compare.
 type Config struct {
 	Pairing Pairing
-	// Alpha is the largest chance to call any metric a regression if base and
-	// head are equal, in [0.0001, 0.5); 0 means DefaultAlpha.
+	// Alpha is the largest chance to call any head a regression in any metric that
+	// gates if base and heads are equal, and the largest to call one head no worse
+	// in all of them if it is worse in one by the margin or more; in [0.0001, 0.5),
+	// 0 means DefaultAlpha.
 	Alpha   float64
 	Budgets Budgets
+	Gate    *Gate // nil if only a violation of correctness decides the exit code
 }
 
-// DefaultAlpha is the largest with which six pairs can decide on six metrics:
-// that all six pairs look worse by chance has a probability of 1/64 for each.
-const DefaultAlpha = 0.10
+// DefaultAlpha stops one of fifty changes that make no difference, and lets
+// DefaultPairs decide, whichever metrics are tested: that all of nine pairs look
+// worse by chance has a probability of 1/512, a tenth of DefaultAlpha.
+const DefaultAlpha = 0.02
+
+// DefaultPairs is the number of pairs that is recommended: two more than the least
+// with which anything can be decided on five metrics, so that one bad pair does
+// not hide a regression.
+const DefaultPairs = 10
 
 // power is the chance to decide for which Metric.Needed is stated.
 const power = 0.8
@@ -50,23 +59,24 @@ const (
 	Violation    Outcome = "violation"    // head broke its contract; of a comparison only
 )
 
-// Report is a comparison, as its JSON form holds it.
+// Report is the comparison of one head with base.
 type Report struct {
-	Outcome  Outcome `json:"outcome"`
-	Scenario string  `json:"scenario"`
-	Base     Counted `json:"base"`
-	Head     Counted `json:"head"`
-	Paired   bool    `json:"paired"`
-	Pairs    int     `json:"pairs"` // of which both runs are usable; 0 if unpaired
+	Outcome Outcome `json:"outcome"`
+	Base    Counted `json:"-"` // that of the comparison
+	Head    Counted `json:"head"`
+	Paired  bool    `json:"paired"`
+	Pairs   int     `json:"pairs"` // of which both runs are usable; 0 if unpaired
 
-	Alpha  float64 `json:"alpha"`       // see Config
-	Tested int     `json:"tested"`      // metrics that share alpha
-	Tail   float64 `json:"alpha_end"`   // alpha/tested: the chance that one end of an interval is wrong
+	Alpha  float64 `json:"-"`           // see Config
+	Tested int     `json:"tested"`      // metrics of this head that share alpha
+	Tail   float64 `json:"alpha_end"`   // alpha / tests of all heads: the chance that the better end of an interval is wrong; that of the worse end is alpha
 	Least  int     `json:"runs_needed"` // runs a side below which nothing can be decided at that level
 
 	Metrics    []Metric `json:"metrics"`
 	Violations []string `json:"violations"` // of correctness, in head
 	Notes      []string `json:"notes"`      // what else a reader must know
+
+	samples []sample // of the metrics that were measured, until they are tested
 }
 
 // Counted says what became of the runs of a side.
@@ -103,14 +113,14 @@ type Metric struct {
 
 	// Scale is ratio, for head/base by logarithms, or difference, for head-base
 	// in Unit, if a value is 0. Estimate is the Hodges-Lehmann estimate, Low and
-	// High its confidence interval, both ends in it.
+	// High its confidence interval, both ends in it; see Report.Tail.
 	Scale    string   `json:"scale"`
 	Estimate *float64 `json:"estimate"`
 	Low      *float64 `json:"low"`
 	High     *float64 `json:"high"`
 
 	P     *float64 `json:"p"`      // one-sided, of equal sides, against a worse head
-	PHolm *float64 `json:"p_holm"` // corrected for the number of metrics
+	PHolm *float64 `json:"p_holm"` // corrected for the number of tests of all heads; null if the metric only informs
 
 	Margin   float64 `json:"margin"` // 0.05: head may be worse by 5 %
 	Decision Outcome `json:"decision"`
@@ -120,29 +130,22 @@ type Metric struct {
 	// than 1000 or nothing is known of the spread.
 	Needed *int `json:"runs_needed"`
 
-	Limit       string `json:"limit,omitempty"` // absolute, from the budget
+	Limit       string `json:"limit,omitempty"` // absolute, from the gate file
 	WithinLimit *bool  `json:"within_limit,omitempty"`
+
+	Gates    bool `json:"gates"`    // false if it only informs, and so does not share alpha
+	Measured bool `json:"measured"` // in every usable run, of which each side has one or more
 }
 
-// Compare compares head with base. It returns an error if they are not
-// comparable: not runs of one scenario, or not in pairs as cfg wants.
-func Compare(base, head *Side, cfg Config) (*Report, error) {
-	if cfg.Alpha == 0 {
-		cfg.Alpha = DefaultAlpha
-	}
-	if !(cfg.Alpha >= 0.0001 && cfg.Alpha < 0.5) {
-		return nil, fmt.Errorf("alpha: %v is not at least 0.0001 and less than 0.5", cfg.Alpha)
-	}
-	scenario, err := oneScenario(base, head)
-	if err != nil {
-		return nil, err
-	}
+// compare begins the comparison of one head with base: what follows is to test
+// its samples, once it is known how many tests share alpha.
+func compare(base, head *Side, cfg Config) (*Report, error) {
 	n := len(head.Runs)
 	if cfg.Pairing == Paired && len(base.Runs) != n {
 		return nil, fmt.Errorf("%s: %d runs cannot be paired with the %d of %s\nhint: --paired=false compares them unpaired", head.Path, n, len(base.Runs), base.Path)
 	}
 	r := &Report{
-		Scenario: scenario, Base: base.count(), Head: head.count(), Alpha: cfg.Alpha,
+		Base: base.count(), Head: head.count(), Alpha: cfg.Alpha,
 		Paired:  cfg.Pairing == Paired || cfg.Pairing == Auto && len(base.Runs) == n && n > 1,
 		Metrics: []Metric{}, Violations: []string{}, Notes: []string{},
 	}
@@ -152,82 +155,66 @@ func Compare(base, head *Side, cfg Config) (*Report, error) {
 		r.Pairs = len(b)
 	}
 	r.measure(b, h, cfg)
-	for i := range head.Runs {
-		if run := &head.Runs[i]; run.violated() {
-			r.Violations = append(r.Violations, run.explain())
-		}
-	}
+	r.Violations = append(r.Violations, head.Violated()...)
 	r.note(base, head)
-	r.decide()
 	return r, nil
 }
 
-// measure fills in the metrics from usable runs, which correspond if the
-// comparison is paired.
+// measure takes the samples of the metrics from usable runs, which correspond if
+// the comparison is paired.
 func (r *Report) measure(base, head []*Run, cfg Config) {
-	var samples []sample
 	for _, m := range metrics {
 		s := newSample(m, base, head, cfg.Budgets[m.name])
 		if !s.measured {
 			if limit := s.budget.limit(m); limit != "" {
 				// A limit that cannot be checked is not kept.
 				r.Metrics = append(r.Metrics, s.unmeasured(limit))
+			} else if _, named := cfg.Budgets[m.name]; named && !s.budget.Informs {
+				r.Notes = append(r.Notes, fmt.Sprintf("The gate names %s, which no run has measured.", m.name))
 			}
 			continue
 		}
-		samples = append(samples, s)
+		r.samples = append(r.samples, s)
 		if s.tested() {
 			r.Tested++
 		}
 	}
-	r.Tail = r.Alpha / float64(max(r.Tested, 1))
-	r.Least = least(r.Paired, r.Tail)
-	var p []float64
-	var of []int
-	for _, s := range samples {
-		result := s.decide(r.Paired, r.Tail, r.Least)
-		if result.P != nil {
-			p, of = append(p, *result.P), append(of, len(r.Metrics))
-		}
-		r.Metrics = append(r.Metrics, result)
-	}
-	for i, corrected := range holm(p) {
-		r.Metrics[of[i]].PHolm = &corrected
+}
+
+// test decides on every metric. tail is the chance to call one of them a
+// regression if the sides are equal.
+func (r *Report) test(tail float64) {
+	r.Tail = tail
+	r.Least = least(r.Paired, tail)
+	for _, s := range r.samples {
+		r.Metrics = append(r.Metrics, s.decide(r.Paired, chances{regression: tail, noWorse: r.Alpha}, r.Least))
 	}
 	slices.SortStableFunc(r.Metrics, func(a, b Metric) int {
 		return slices.Index(metricNames(), a.Name) - slices.Index(metricNames(), b.Name)
 	})
 }
 
-// decide makes one outcome of violations and metrics.
+// decide makes one outcome of violations and of the metrics that gate.
 func (r *Report) decide() {
+	gates := 0
 	has := func(o Outcome) bool {
-		return slices.ContainsFunc(r.Metrics, func(m Metric) bool { return m.Decision == o })
+		return slices.ContainsFunc(r.Metrics, func(m Metric) bool { return m.Gates && m.Decision == o })
+	}
+	for _, m := range r.Metrics {
+		if m.Gates {
+			gates++
+		}
 	}
 	switch {
 	case len(r.Violations) > 0:
 		r.Outcome = Violation
 	case has(Regression):
 		r.Outcome = Regression
-	case has(Inconclusive) || len(r.Metrics) == 0:
+	case has(Inconclusive) || gates == 0:
 		r.Outcome = Inconclusive
 	default:
 		r.Outcome = NoWorse
 	}
-}
-
-// ExitCode is 1 if head broke its contract. With gate it is also 4 for a
-// regression and 5 if the comparison is inconclusive; else 0.
-func (r *Report) ExitCode(gate bool) int {
-	switch {
-	case r.Outcome == Violation:
-		return 1
-	case gate && r.Outcome == Regression:
-		return 4
-	case gate && r.Outcome == Inconclusive:
-		return 5
-	}
-	return 0
 }
 
 // sample holds the values of one metric. Those that were not measured are left
@@ -269,17 +256,19 @@ func (s *sample) zero() bool {
 	return !slices.ContainsFunc(s.base, nonzero) && !slices.ContainsFunc(s.head, nonzero)
 }
 
+// whole reports whether every usable run has a value, and each side one.
+func (s *sample) whole() bool { return s.gap == "" && len(s.base) > 0 && len(s.head) > 0 }
+
 // tested reports whether the metric takes part in the tests, and so shares
-// alpha: it has values on both sides, and not all of them are 0. A metric of
-// zeros cannot be called worse by chance.
-func (s *sample) tested() bool {
-	return s.gap == "" && len(s.base) > 0 && len(s.head) > 0 && !s.zero()
-}
+// alpha: it gates, and not all of its values are 0. A metric of zeros cannot be
+// called worse by chance.
+func (s *sample) tested() bool { return s.whole() && !s.zero() && !s.budget.Informs }
 
 func (s *sample) result() Metric {
 	result := Metric{
 		Name: s.name, What: s.what, Unit: s.unit, Better: "lower", Scale: "ratio", Margin: s.margin,
 		Base: known(median(s.base)), Head: known(median(s.head)), Decision: Inconclusive,
+		Gates: !s.budget.Informs, Measured: s.whole(),
 	}
 	if s.higher {
 		result.Better = "higher"
@@ -296,11 +285,18 @@ func (s *sample) unmeasured(limit string) Metric {
 	return result
 }
 
-// decide compares the values of the metric. tail is the chance of error for
-// each end of the interval, least the number of runs a side that this takes.
-func (s *sample) decide(paired bool, tail float64, least int) Metric {
+// chances are those of an error in one metric. That of a regression is a share of
+// alpha, since one metric is enough for the comparison to end with it. That of no
+// worse is alpha: the comparison ends with it only if every metric does, so an
+// error takes one in the very metric that is worse (an intersection-union test,
+// Berger 1982).
+type chances struct{ regression, noWorse float64 }
+
+// decide compares the values of the metric; least is the number of runs a side
+// that a regression takes.
+func (s *sample) decide(paired bool, wrong chances, least int) Metric {
 	result := s.result()
-	s.test(&result, paired, tail, least)
+	s.test(&result, paired, wrong, least)
 	if limit := s.budget.limit(s.metric); limit != "" {
 		result.Limit = limit
 		if len(s.head) > 0 {
@@ -315,7 +311,7 @@ func (s *sample) decide(paired bool, tail float64, least int) Metric {
 	return result
 }
 
-func (s *sample) test(result *Metric, paired bool, tail float64, least int) {
+func (s *sample) test(result *Metric, paired bool, wrong chances, least int) {
 	switch {
 	case s.gap != "":
 		result.Reason = s.gap
@@ -346,10 +342,10 @@ func (s *sample) test(result *Metric, paired bool, tail float64, least int) {
 		for i := range base {
 			differences[i] = head[i] - base[i]
 		}
-		worse, spread = pairedShift(differences, tail), variance(differences)
+		worse, spread = pairedShift(differences, wrong.regression, wrong.noWorse), variance(differences)
 		p = signFlip(differences)
 	} else {
-		worse, spread = twoSampleShift(base, head, tail), variance(base)+variance(head)
+		worse, spread = twoSampleShift(base, head, wrong.regression, wrong.noWorse), variance(base)+variance(head)
 		p = medianShift(base, head)
 	}
 	// Back to head/base, or head-base.
@@ -361,10 +357,10 @@ func (s *sample) test(result *Metric, paired bool, tail float64, least int) {
 		return known(v)
 	}
 	result.Estimate = back(worse.estimate)
-	if s.tested() && len(base)+len(head) > 2 {
+	if !s.zero() && len(base)+len(head) > 2 {
 		result.P = &p
 	}
-	result.Needed = needed(worse.estimate, limit, spread, tail, max(least, min(len(base), len(head))+1))
+	result.Needed = needed(worse.estimate, limit, spread, wrong, max(least, min(len(base), len(head))+1))
 	if !worse.bounded {
 		result.Reason = tooFew(paired, len(base), len(head), least)
 		if min(len(base), len(head)) < 2 {
@@ -403,10 +399,10 @@ func tooFew(paired bool, base, head, least int) string {
 // the bound on which the estimate is, with the chance power, from the variance
 // of a difference: that of the normal approximation, with the asymptotic
 // efficiency 3/pi of the rank tests.
-func needed(estimate, limit, variance, tail float64, least int) *int {
-	distance := limit - estimate // to be shown no worse
+func needed(estimate, limit, variance float64, wrong chances, least int) *int {
+	distance, tail := limit-estimate, wrong.noWorse // to be shown no worse
 	if estimate >= limit {
-		distance = estimate // to be shown worse
+		distance, tail = estimate, wrong.regression // to be shown worse
 	}
 	z := normalQuantile(1-tail) + normalQuantile(power)
 	n := math.Ceil(z * z * variance / (distance * distance) * math.Pi / 3)
@@ -417,7 +413,7 @@ func needed(estimate, limit, variance, tail float64, least int) *int {
 	return &least
 }
 
-// least is the number of runs a side below which no interval has ends that are
+// least is the number of runs a side below which no interval has an end that is
 // wrong with at most the probability tail.
 func least(paired bool, tail float64) int {
 	for n := 1; ; n++ {

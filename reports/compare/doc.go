@@ -1,7 +1,7 @@
-// Package compare says whether the runs of a head are worse than those of a
-// base, from their verdict.json files alone.
+// Package compare says whether the runs of heads are worse than those of a base.
+// It rests on their verdict.json files alone; charts read the histories, too.
 //
-// A violation of correctness is never a matter of statistics: one in head
+// A violation of correctness is never a matter of statistics: one in a head
 // decides. Speed is compared metric by metric: a confidence interval of how
 // much worse head is, against a margin. What the runs cannot decide is called
 // inconclusive, never no worse.

@@ -25,13 +25,13 @@ func searches(path string, limit stats.Limit, knees ...float64) *Side {
 
 // The knee is compared, and nothing that depends on how far a search went.
 func TestKneeIsCompared(t *testing.T) {
-	base := searches("base", stats.LimitBound, 1000, 1100, 1000, 1210, 1100, 1000)
+	base := searches("base", stats.LimitBound, 1000, 1100, 1000, 1210, 1100, 1000, 1100, 1000, 1210)
 	for _, tt := range []struct {
 		head *Side
 		want Outcome
 	}{
-		{searches("head", stats.LimitBound, 500, 550, 500, 605, 550, 500), Regression},
-		{searches("head", stats.LimitBound, 1050, 1150, 1040, 1220, 1110, 1030), NoWorse},
+		{searches("head", stats.LimitBound, 500, 550, 500, 605, 550, 500, 550, 500, 605), Regression},
+		{searches("head", stats.LimitBound, 1050, 1150, 1040, 1220, 1110, 1030, 1110, 1030, 1220), NoWorse},
 	} {
 		r := mustCompare(t, base, tt.head, Config{})
 		if m := outcome(r, "knee"); m.Decision != tt.want {
@@ -50,7 +50,7 @@ func TestKneeIsCompared(t *testing.T) {
 
 // What the generator limited is no figure of the system.
 func TestKneeOfGenerator(t *testing.T) {
-	base := searches("base", stats.LimitBound, 1000, 1100, 1000, 1210, 1100, 1000)
+	base := searches("base", stats.LimitBound, 1000, 1100, 1000, 1210, 1100, 1000, 1100, 1000, 1210)
 	for _, limit := range []stats.Limit{stats.LimitGenerator, stats.LimitEnd} {
 		r := mustCompare(t, base, searches("head", limit, 1000, 1100, 1000, 1210, 1100, 1000), Config{})
 		if m := outcome(r, "knee"); m.Decision != Inconclusive || m.Head != nil {

@@ -22,7 +22,7 @@ func TestLoadsOfSides(t *testing.T) {
 	}
 	with(head, 0, `{"achieved_rate_per_s": 800}`)
 	with(head, 1, `{"achieved_rate_per_s": 900}`)
-	r := mustCompare(t, base, head, Config{})
+	r := mustCompareAll(t, base, []*Side{head}, Config{})
 	var text, markdown bytes.Buffer
 	if err := r.Text(&text); err != nil {
 		t.Fatal(err)

@@ -7,9 +7,12 @@ import (
 )
 
 const (
-	// enumerated is the largest number of rearrangements that are all tried;
-	// beyond it a random sample of sampled ones, the same in every call, is.
+	// enumerated is the largest number of ways to deal runs to two sides that are
+	// all tried, and flipped the largest number of pairs of which all ways to flip
+	// are counted; beyond it a random sample of sampled ones, the same in every
+	// call, is.
 	enumerated = 1 << 20
+	flipped    = 30
 	sampled    = 1 << 17
 
 	// The largest samples whose rank distributions are computed exactly; beyond
@@ -33,8 +36,8 @@ func signFlip(d []float64) float64 {
 		scale += math.Abs(v)
 	}
 	bound := observed - equal*scale
-	if len(d) <= 20 { // 2^20 = enumerated
-		return float64(flips(d, 0, bound)) / math.Ldexp(1, len(d))
+	if len(d) <= flipped {
+		return float64(flips(d, bound)) / math.Ldexp(1, len(d))
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	hits := 1 // d itself
@@ -53,15 +56,42 @@ func signFlip(d []float64) float64 {
 	return float64(hits) / (sampled + 1)
 }
 
-// flips counts the ways to flip the signs of d that bring sum to at least bound.
-func flips(d []float64, sum, bound float64) int {
-	if len(d) == 0 {
-		if sum >= bound {
-			return 1
+// flips counts the ways to flip the signs of d that bring their sum to at least
+// bound: it goes through the sums of one half of d upwards, and through those of
+// the other downwards (Horowitz and Sahni 1974).
+func flips(d []float64, bound float64) int {
+	up, down := signedSums(d[:len(d)/2]), signedSums(d[len(d)/2:])
+	hits, enough := 0, len(down) // down[enough:] are large enough for the sum at hand
+	for _, sum := range up {
+		for enough > 0 && sum+down[enough-1] >= bound {
+			enough--
 		}
-		return 0
+		hits += len(down) - enough
 	}
-	return flips(d[1:], sum+d[0], bound) + flips(d[1:], sum-d[0], bound)
+	return hits
+}
+
+// signedSums are the sums of d with every choice of signs, in order: those with a
+// value subtracted and those with it added are in order each, and are merged.
+func signedSums(d []float64) []float64 {
+	sums := []float64{0}
+	for _, v := range d {
+		v = math.Abs(v)
+		merged := make([]float64, 0, 2*len(sums))
+		more := 0
+		for _, less := range sums {
+			for sums[more]+v < less-v {
+				merged = append(merged, sums[more]+v)
+				more++
+			}
+			merged = append(merged, less-v)
+		}
+		for _, sum := range sums[more:] {
+			merged = append(merged, sum+v)
+		}
+		sums = merged
+	}
+	return sums
 }
 
 // medianShift is the one-sided p-value of the hypothesis that base and head
@@ -131,8 +161,8 @@ func choose(n, k int) float64 {
 type shift struct {
 	estimate float64
 	// The ends of the interval are in it. Each is wrong with at most the
-	// probability asked for; bounded is false if there are too few values for
-	// that, and then low and high mean nothing.
+	// probability asked for it; bounded is false if there are too few values for
+	// one of them, and then both mean nothing.
 	low, high float64
 	bounded   bool
 }
@@ -140,39 +170,39 @@ type shift struct {
 // pairedShift estimates the centre of the differences d: the median of the
 // Walsh averages (d[i]+d[j])/2, i <= j, between order statistics of them by the
 // distribution of Wilcoxon's signed-rank statistic (Hollander, Wolfe and
-// Chicken 2014, sections 3.2 and 3.3). d must not be empty; tail is the
-// probability for each end.
-func pairedShift(d []float64, tail float64) shift {
+// Chicken 2014, sections 3.2 and 3.3). d must not be empty; low and high are the
+// probabilities for the two ends.
+func pairedShift(d []float64, low, high float64) shift {
 	averages := make([]float64, 0, len(d)*(len(d)+1)/2)
 	for i := range d {
 		for j := i; j < len(d); j++ {
 			averages = append(averages, (d[i]+d[j])/2)
 		}
 	}
-	return between(averages, signedRankRank(len(d), tail))
+	return between(averages, signedRankRank(len(d), low), signedRankRank(len(d), high))
 }
 
 // twoSampleShift estimates by how much head exceeds base: the median of all
 // head[j]-base[i], between order statistics of them by the distribution of the
 // Mann-Whitney statistic (Hollander, Wolfe and Chicken 2014, sections 4.2 and
-// 4.3). Neither may be empty; tail is the probability for each end.
-func twoSampleShift(base, head []float64, tail float64) shift {
+// 4.3). Neither may be empty; low and high are the probabilities for the two ends.
+func twoSampleShift(base, head []float64, low, high float64) shift {
 	differences := make([]float64, 0, len(base)*len(head))
 	for _, b := range base {
 		for _, h := range head {
 			differences = append(differences, h-b)
 		}
 	}
-	return between(differences, mannWhitneyRank(len(base), len(head), tail))
+	return between(differences, mannWhitneyRank(len(base), len(head), low), mannWhitneyRank(len(base), len(head), high))
 }
 
-// between is the median of values with the k-th smallest and the k-th largest
-// as interval, unbounded if k is 0.
-func between(values []float64, k int) shift {
+// between is the median of values with the low-th smallest and the high-th largest
+// as interval, unbounded if one of them is 0.
+func between(values []float64, low, high int) shift {
 	slices.Sort(values)
 	s := shift{estimate: medianOfSorted(values)}
-	if k > 0 {
-		s.low, s.high, s.bounded = values[k-1], values[len(values)-k], true
+	if low > 0 && high > 0 {
+		s.low, s.high, s.bounded = values[low-1], values[len(values)-high], true
 	}
 	return s
 }

@@ -42,7 +42,32 @@ func TestSignFlip(t *testing.T) {
 	}
 }
 
-// Beyond 20 pairs a sample of the flips is close to the normal approximation,
+// Every way to flip, counted by halves and one by one.
+func TestFlips(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	for n := 1; n <= 12; n++ {
+		d := make([]float64, n)
+		for i := range d {
+			d[i] = math.Round(4 * random.NormFloat64()) // ties and zeros
+		}
+		bound := math.Round(3 * random.NormFloat64())
+		want := 0
+		for set := range 1 << n {
+			var sum float64
+			for i, v := range d {
+				sum += v * float64(1-2*(set>>i&1))
+			}
+			if sum >= bound {
+				want++
+			}
+		}
+		if got := flips(d, bound); got != want {
+			t.Errorf("%v, %v: %d, want %d", d, bound, got, want)
+		}
+	}
+}
+
+// Beyond 30 pairs a sample of the flips is close to the normal approximation,
 // and the same every time.
 func TestSignFlipSampled(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 7))
@@ -100,7 +125,7 @@ func TestPairedShiftTextbook(t *testing.T) {
 	for i := range d {
 		d[i] = after[i] - before[i]
 	}
-	s := pairedShift(d, 0.0200)
+	s := pairedShift(d, 0.0200, 0.0200)
 	near(t, "estimate", s.estimate, -0.46, 1e-9)
 	near(t, "low", s.low, -0.786, 1e-9)
 	near(t, "high", s.high, -0.010, 1e-9)
@@ -112,7 +137,7 @@ func TestPairedShiftTextbook(t *testing.T) {
 func TestTwoSampleShiftTextbook(t *testing.T) {
 	term := []float64{0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46}
 	early := []float64{1.15, 0.88, 0.90, 0.74, 1.21}
-	s := twoSampleShift(term, early, 0.0200)
+	s := twoSampleShift(term, early, 0.0200, 0.0200)
 	near(t, "estimate", s.estimate, -0.305, 1e-9)
 	near(t, "low", s.low, -0.76, 1e-9)
 	near(t, "high", s.high, 0.15, 1e-9)

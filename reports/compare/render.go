@@ -9,94 +9,254 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
+	"time"
+
+	"statequake/reports"
 )
 
 // Text writes the comparison for a terminal.
-func (r *Report) Text(w io.Writer) error {
+func (c *Comparison) Text(w io.Writer) error {
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("%s  %s", strings.ToUpper(string(r.Outcome)), r.headline())
+	names := c.names()
+	line("%s  %s", strings.ToUpper(string(c.Outcome)), c.headline())
 	line("")
-	line("Scenario  %s", harmless(r.Scenario))
-	line("Base      %s", harmless(r.Base.about()))
-	line("Head      %s", harmless(r.Head.about()))
-	for _, text := range r.loads() {
-		line("Load      %s", text)
+	line("Scenario  %s", reports.Harmless(c.Scenario))
+	line("Base      %s", reports.Harmless(c.Base.about()))
+	for _, r := range c.Heads {
+		line("Head      %s", reports.Harmless(r.Head.about()))
 	}
-	for i, text := range r.method() {
-		line("%-10s%s", []string{"Method", "", ""}[i], text)
+	for _, text := range c.loads() {
+		line("Load      %s", reports.Harmless(text))
 	}
-	if len(r.Violations) > 0 {
-		line("\nViolations in head")
-		for _, v := range r.Violations {
-			line("  %s", harmless(v))
+	for i, text := range c.method() {
+		label := ""
+		if i == 0 {
+			label = "Method"
 		}
+		line("%-10s%s", label, text)
 	}
-	if len(r.Metrics) > 0 {
+	if text := c.gate(); text != "" {
+		line("Gate      %s", reports.Harmless(text))
+	}
+	write := func(rows [][]string) {
 		line("")
 		table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, strings.Join(columns, "\t"))
-		for i := range r.Metrics {
-			fmt.Fprintln(table, strings.Join(r.Metrics[i].cells(), "\t"))
+		for _, cells := range rows {
+			for i := range cells {
+				cells[i] = reports.Harmless(cells[i])
+			}
+			fmt.Fprintln(table, strings.Join(cells, "\t"))
 		}
 		table.Flush() // of a bytes.Buffer: no error
 	}
-	if reasons := r.reasons(); len(reasons) > 0 {
-		line("")
-		for _, reason := range reasons {
-			line("%s", reason)
+	if len(c.Heads) > 1 {
+		write(c.outcomes(names))
+	}
+	for i, r := range c.Heads {
+		if len(r.Violations) > 0 {
+			line("\nViolations in %s", c.called(i, names))
+			for _, v := range r.Violations {
+				line("  %s", reports.Harmless(v))
+			}
 		}
 	}
-	if len(r.Notes) > 0 {
-		line("")
-		for _, note := range r.Notes {
-			line("%s", harmless(note))
+	if rows := c.rows(names); len(rows) > 0 {
+		table := [][]string{c.columns()}
+		for _, row := range rows {
+			table = append(table, row.cells)
+		}
+		write(table)
+	}
+	for _, texts := range [][]string{c.reasons(names), c.notes()} {
+		if len(texts) > 0 {
+			line("")
+		}
+		for _, text := range texts {
+			line("%s", reports.Harmless(text))
 		}
 	}
 	_, err := w.Write(b.Bytes())
 	return err
 }
 
-// Markdown writes the comparison for a pull request.
-func (r *Report) Markdown(w io.Writer) error {
-	var b bytes.Buffer
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("# %s: %s", strings.ToUpper(string(r.Outcome)), escape(r.Scenario))
-	line("\n**%s**", escape(r.headline()))
-	line("\n- Base: %s", escape(r.Base.about()))
-	line("- Head: %s", escape(r.Head.about()))
-	for _, text := range r.loads() {
-		line("- Load: %s", escape(text))
+// called is the head in a sentence.
+func (c *Comparison) called(i int, names []string) string {
+	if len(c.Heads) == 1 {
+		return "head"
 	}
-	line("- Method: %s", escape(strings.Join(r.method(), " ")))
-	if len(r.Violations) > 0 {
-		line("\n## Violations in head\n")
-		for _, v := range r.Violations {
-			line("- %s", escape(v))
-		}
+	return reports.Harmless(names[i])
+}
+
+// outcomes are the rows of the table of heads, its columns first.
+func (c *Comparison) outcomes(names []string) [][]string {
+	rows := [][]string{{"head", "outcome", ""}}
+	for i, r := range c.Heads {
+		rows = append(rows, []string{reports.Clip(names[i], nameText), string(r.Outcome), r.headline()})
 	}
-	if len(r.Metrics) > 0 {
-		row := func(cells []string) { line("| %s |", strings.Join(cells, " | ")) }
-		line("")
-		row(columns)
-		line("|%s", strings.Repeat("---|", len(columns)))
-		for i := range r.Metrics {
-			cells := r.Metrics[i].cells()
-			for j, cell := range cells {
-				cells[j] = escape(cell)
+	return rows
+}
+
+// nameText bounds the name of a head in a table, in bytes.
+const nameText = 60
+
+// row is a metric of a head in the table of all.
+type row struct {
+	*Metric
+	head  int
+	cells []string
+}
+
+// rows are the metrics, those of all heads with one name together.
+func (c *Comparison) rows(names []string) []row {
+	var rows []row
+	for _, m := range metrics {
+		for i, r := range c.Heads {
+			for j := range r.Metrics {
+				if r.Metrics[j].Name != m.name {
+					continue
+				}
+				cells := r.Metrics[j].cells()
+				if len(c.Heads) > 1 {
+					cells = slices.Insert(cells, 1, reports.Clip(names[i], nameText))
+				}
+				rows = append(rows, row{&r.Metrics[j], i, cells})
 			}
-			row(cells)
 		}
 	}
-	if reasons := append(r.reasons(), r.Notes...); len(reasons) > 0 {
-		line("")
-		for _, reason := range reasons {
-			line("- %s", escape(reason))
+	return rows
+}
+
+func (c *Comparison) columns() []string {
+	if len(c.Heads) > 1 {
+		return slices.Insert(slices.Clone(columns), 1, "of")
+	}
+	return columns
+}
+
+// headline is the outcome in a sentence, or two.
+func (c *Comparison) headline() string {
+	text := c.Heads[0].headline()
+	if len(c.Heads) > 1 {
+		var parts []string
+		for _, kind := range []struct {
+			o         Outcome
+			one, many string
+		}{{Violation, "broke its contract", "broke their contracts"}, {Regression, "is worse", "are worse"}, {Inconclusive, "is undecided", "are undecided"}, {NoWorse, "is no worse", "are no worse"}} {
+			n := 0
+			for _, r := range c.Heads {
+				if r.Outcome == kind.o {
+					n++
+				}
+			}
+			switch {
+			case n == 1:
+				parts = append(parts, "1 "+kind.one)
+			case n > 1:
+				parts = append(parts, fmt.Sprintf("%d %s", n, kind.many))
+			}
+		}
+		text = fmt.Sprintf("Of %d heads %s.", len(c.Heads), strings.Join(parts, ", "))
+	}
+	switch {
+	case c.Gate == nil || c.Outcome != Inconclusive || !c.Gate.Warn:
+	case c.ExitCode == 0:
+		text += " The gate warns of that, and passes."
+	default:
+		text += " The gate would pass what these runs do not decide, but not what they did not measure."
+	}
+	return text
+}
+
+// gate says what the gate file makes of the metrics, "" without one.
+func (c *Comparison) gate() string {
+	if c.Gate == nil {
+		return ""
+	}
+	text := c.Gate.File + ": a regression fails (4), inconclusive "
+	if c.Gate.Warn {
+		text += "warns"
+	} else {
+		text += "fails (5)"
+	}
+	var inform []string
+	for _, m := range metrics {
+		if slices.ContainsFunc(c.Heads, func(r *Report) bool {
+			return slices.ContainsFunc(r.Metrics, func(x Metric) bool { return x.Name == m.name && !x.Gates })
+		}) {
+			inform = append(inform, m.name)
 		}
 	}
-	_, err := w.Write(b.Bytes())
-	return err
+	if len(inform) > 0 {
+		text += "; only to inform: " + strings.Join(inform, ", ")
+	}
+	return text + "."
+}
+
+// method says how the comparison was made.
+func (c *Comparison) method() []string {
+	var how, rest []string
+	add := func(to *[]string, text string) {
+		if !slices.Contains(*to, text) {
+			*to = append(*to, text)
+		}
+	}
+	for _, r := range c.Heads {
+		texts := r.method(c.Tested, len(c.Heads))
+		add(&how, texts[0])
+		add(&rest, texts[1])
+		add(&rest, texts[2])
+	}
+	return append(how, rest...)
+}
+
+// notes of all heads, each once.
+func (c *Comparison) notes() []string {
+	var notes []string
+	for i, r := range c.Heads {
+		for _, note := range r.Notes {
+			if len(c.Heads) > 1 && strings.Contains(note, " of head ") {
+				note = strings.Replace(note, " of head ", " of "+c.names()[i]+" ", 1)
+			}
+			if !slices.Contains(notes, note) {
+				notes = append(notes, note)
+			}
+		}
+	}
+	return notes
+}
+
+// reasons say why metrics are not simply no worse.
+func (c *Comparison) reasons(names []string) []string {
+	if len(c.Heads) == 1 {
+		return c.Heads[0].reasons()
+	}
+	var lines []string
+	for i, r := range c.Heads {
+		for _, text := range r.reasons() {
+			lines = append(lines, reports.Clip(names[i], nameText)+": "+text)
+		}
+	}
+	return lines
+}
+
+// loads say how well the load generators kept up, a sentence for each side that
+// has usable runs.
+func (c *Comparison) loads() []string {
+	var texts []string
+	if text := c.Base.Load.about("base"); text != "" {
+		texts = append(texts, text)
+	}
+	for i, r := range c.Heads {
+		name := "head"
+		if len(c.Heads) > 1 {
+			name = c.names()[i]
+		}
+		if text := r.Head.Load.about(name); text != "" {
+			texts = append(texts, text)
+		}
+	}
+	return texts
 }
 
 // headline is the outcome in a sentence.
@@ -104,7 +264,7 @@ func (r *Report) headline() string {
 	named := func(o Outcome) string {
 		var names []string
 		for _, m := range r.Metrics {
-			if m.Decision == o {
+			if m.Gates && m.Decision == o {
 				names = append(names, m.Name)
 			}
 		}
@@ -114,7 +274,7 @@ func (r *Report) headline() string {
 	case Violation:
 		return fmt.Sprintf("Head broke its contract in %d of %s.", len(r.Violations), plural(r.Head.Runs, "run"))
 	case Regression:
-		if slices.ContainsFunc(r.Metrics, func(m Metric) bool { return m.WithinLimit != nil && !*m.WithinLimit }) {
+		if slices.ContainsFunc(r.Metrics, func(m Metric) bool { return m.Gates && m.WithinLimit != nil && !*m.WithinLimit }) {
 			return "Head is worse than base, or breaks a limit, in " + named(Regression) + "."
 		}
 		return "Head is worse in " + named(Regression) + "."
@@ -126,20 +286,27 @@ func (r *Report) headline() string {
 		return "There is no usable run on one side."
 	case r.Base.Usable == 1 && r.Head.Usable == 1:
 		return "One run a side: there are ratios, but no test is possible."
+	case named(Inconclusive) == "":
+		return "No metric that gates was measured."
 	}
 	return "These runs do not decide on " + named(Inconclusive) + "."
 }
 
-// method says how the comparison was made, in three sentences.
-func (r *Report) method() []string {
+// method says how the comparison of the head was made, in three sentences, the
+// first of which depends on the head. tested is the number of tests of all heads.
+func (r *Report) method(tested, heads int) []string {
 	how, runs := "Unpaired: permutation test of medians, Hodges-Lehmann shift and interval.", "runs a side"
 	if r.Paired {
 		how, runs = plural(r.Pairs, "pair")+": sign-flip test, Hodges-Lehmann estimate and interval.", "pairs"
 	}
+	of := plural(tested, "tested metric")
+	if heads > 1 {
+		of = fmt.Sprintf("%s of %d heads together", plural(tested, "tested metric"), heads)
+	}
 	return []string{
 		how,
-		fmt.Sprintf("If the sides are equal, the chance of a regression in any of %s is at most %s:", plural(r.Tested, "tested metric"), percent(r.Alpha)),
-		fmt.Sprintf("an end of an interval is wrong with at most %s (Bonferroni), which takes %d %s; p is one-sided (Holm).", percent(r.Tail), r.Least, runs),
+		fmt.Sprintf("If the sides are equal, the chance of a regression in any of %s is at most %s:", of, percent(r.Alpha)),
+		fmt.Sprintf("the better end of an interval is wrong with at most %s (Bonferroni), which takes %d %s, the worse one with at most %s; p is one-sided (Holm).", percent(r.Tail), r.Least, runs, percent(r.Alpha)),
 	}
 }
 
@@ -172,7 +339,11 @@ func (m *Metric) cells() []string {
 	if m.PHolm != nil {
 		p = strconv.FormatFloat(*m.PHolm, 'f', 3, 64)
 	}
-	return []string{m.Name, value(m.Base), value(m.Head), change(m.Estimate), interval, percent(m.Margin), p, string(m.Decision)}
+	decision := string(m.Decision)
+	if !m.Gates {
+		decision += ", informs"
+	}
+	return []string{m.Name, value(m.Base), value(m.Head), change(m.Estimate), interval, percent(m.Margin), p, decision}
 }
 
 // reasons say why metrics are not simply no worse, those with one reason in one
@@ -213,98 +384,35 @@ func (c Counted) about() string {
 	return text
 }
 
-// loads say how well the load generators kept up, a sentence for each side that
-// has usable runs.
-func (r *Report) loads() []string {
-	var texts []string
-	for _, side := range []struct {
-		name string
-		load *SideLoad
-	}{{"base", r.Base.Load}, {"head", r.Head.Load}} {
-		l := side.load
-		if l == nil {
-			continue
-		}
-		text := side.name + ": " + perSecond.format(l.Achieved) + " achieved"
-		if l.Requested != nil {
-			text = fmt.Sprintf("%s: %s requested, %s achieved", side.name, perSecond.format(*l.Requested), perSecond.format(l.Achieved))
-		}
-		text += fmt.Sprintf(", %d unsent", l.Unsent)
-		if l.LagMax > 0 {
-			text += fmt.Sprintf("; send lag p50 %s, p99 at most %s, max %s", duration(float64(l.LagP50)), duration(float64(l.LagP99)), duration(float64(l.LagMax)))
-		}
-		texts = append(texts, text)
+// about says how well the load generators of a side kept up, "" of no load.
+func (l *SideLoad) about(side string) string {
+	if l == nil {
+		return ""
 	}
-	return texts
+	text := side + ": " + perSecond.format(l.Achieved) + " achieved"
+	if l.Requested != nil {
+		text = fmt.Sprintf("%s: %s requested, %s achieved", side, perSecond.format(*l.Requested), perSecond.format(l.Achieved))
+	}
+	text += fmt.Sprintf(", %d unsent", l.Unsent)
+	if l.LagMax > 0 {
+		text += fmt.Sprintf("; send lag p50 %s, p99 at most %s, max %s", reports.Duration(l.LagP50), reports.Duration(l.LagP99), reports.Duration(l.LagMax))
+	}
+	return text
 }
 
 // format writes a value of the unit.
 func (u unit) format(v float64) string {
 	switch u {
 	case nanoseconds:
-		return duration(v)
+		return reports.Duration(time.Duration(math.Round(v)))
 	case perSecond:
 		return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) + "/s"
 	}
 	return strconv.FormatFloat(v, 'f', -1, 64)
 }
 
-// duration writes nanoseconds with three digits and a unit, as the report of a
-// run does: 850 ns, 4.21 ms, 0.93 s, 125 s.
-func duration(ns float64) string {
-	switch {
-	case ns < 0:
-		return "-" + duration(-ns)
-	case ns == 0:
-		return "0 s"
-	case ns < 1e3:
-		return significant(ns) + " ns"
-	case ns < 1e6:
-		return significant(ns/1e3) + " µs"
-	case ns < 5e8:
-		return significant(ns/1e6) + " ms"
-	}
-	return significant(ns/1e9) + " s"
-}
-
-// significant writes v with three digits, or more before the point.
-func significant(v float64) string {
-	switch {
-	case v < 9.995:
-		return strconv.FormatFloat(v, 'f', 2, 64)
-	case v < 99.95:
-		return strconv.FormatFloat(v, 'f', 1, 64)
-	}
-	return strconv.FormatFloat(v, 'f', 0, 64)
-}
-
 func percent(share float64) string {
 	return strconv.FormatFloat(math.Round(share*1e4)/100, 'f', -1, 64) + " %"
 }
 
-func plural(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
-// harmless makes text of unknown origin safe to show on one line.
-func harmless(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
-		return strconv.Quote(s)
-	}
-	return s
-}
-
-// escape makes text of unknown origin show as it is in Markdown, in one line.
-func escape(s string) string {
-	var b strings.Builder
-	for _, r := range harmless(s) {
-		if strings.ContainsRune("\\`*_{}[]<>#|!&~$@", r) {
-			b.WriteByte('\\')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
+func plural(n int, thing string) string { return reports.Plural(int64(n), thing) }

@@ -14,7 +14,8 @@ import (
 	"statequake/reports/stats"
 )
 
-// verdictFile is the only file of a run directory that is read.
+// verdictFile is the only file of a run directory that the comparison rests on.
+// The charts read the history, too.
 const verdictFile = "verdict.json"
 
 // verdictVersion is the version of verdict.json that is understood.
@@ -28,7 +29,8 @@ type Side struct {
 
 // Run is one run of a side.
 type Run struct {
-	Name    string  // of its directory
+	Name    string // of its directory
+	dir     string
 	verdict verdict // Verdict is check.Unknown if the run was never judged
 }
 
@@ -51,6 +53,7 @@ type verdict struct {
 			P99 *time.Duration `json:"p99"`
 			Max *time.Duration `json:"max"`
 		} `json:"send_lag_ns"`
+		Start     time.Duration `json:"start_ns"`
 		Duration  time.Duration `json:"duration_ns"`
 		Generator stats.Fitness `json:"generator"`
 	} `json:"load"`
@@ -70,11 +73,16 @@ type verdict struct {
 }
 
 type fault struct {
-	Recovery *struct {
+	Name      string         `json:"name"`
+	Requested *time.Duration `json:"requested_ns"`
+	Injected  *time.Duration `json:"injected_ns"`
+	Recovered *time.Duration `json:"recovered_ns"`
+	Recovery  *struct {
 		Outage struct {
 			Max *time.Duration `json:"max"`
 		} `json:"outage_ns"`
-		KeysDead int `json:"keys_dead"`
+		KeysDead int            `json:"keys_dead"`
+		Steady   *time.Duration `json:"steady_ns"` // from the injection
 	} `json:"recovery"`
 }
 
@@ -96,7 +104,7 @@ func Load(path string) (*Side, error) {
 	v, err := readVerdict(path)
 	switch {
 	case err == nil:
-		side.Runs = []Run{{filepath.Base(filepath.Clean(path)), *v}}
+		side.Runs = []Run{{filepath.Base(filepath.Clean(path)), path, *v}}
 		return side, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
@@ -125,7 +133,7 @@ func Load(path string) (*Side, error) {
 		default:
 			v = &verdict{Verdict: check.Unknown}
 		}
-		side.Runs = append(side.Runs, Run{entry.Name(), *v})
+		side.Runs = append(side.Runs, Run{entry.Name(), dir, *v})
 	}
 	if judged == 0 {
 		return nil, fmt.Errorf("%s: no %s in it, nor in its folders\nhint: statequake check RUN writes it", path, verdictFile)

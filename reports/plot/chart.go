@@ -35,6 +35,9 @@ var (
 	orange    = color.RGBA{R: 0xE6, G: 0x9F, B: 0x00, A: 255}
 	tint      = color.RGBA{R: 0xFC, G: 0xEF, B: 0xD5, A: 255} // orange under white
 	grey      = color.RGBA{R: 0xE2, G: 0xE2, B: 0xE2, A: 255}
+
+	middleGrey = color.RGBA{R: 0x80, G: 0x80, B: 0x80, A: 255}
+	white      = color.RGBA{R: 255, G: 255, B: 255, A: 255}
 )
 
 // stroke is a line style; widths and dashes are in points.

@@ -113,11 +113,14 @@ func measure(ops *trace.Ops, in Input) measured {
 }
 
 // length is every in words.
-func (m *measured) length() string {
-	if m.every < time.Second {
-		return fmt.Sprintf("%d ms", m.every.Milliseconds())
+func (m *measured) length() string { return partText(m.every) }
+
+// partText is the length of a part of a time axis in words.
+func partText(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}
-	return fmt.Sprintf("%g s", m.every.Seconds())
+	return fmt.Sprintf("%g s", d.Seconds())
 }
 
 // bucketLength is 200 ms for a load of up to a minute, 1 s for up to five

@@ -1,4 +1,5 @@
-// Package plot draws a recorded run as static pictures.
+// Package plot draws static pictures of one recorded run, or of several groups of
+// runs.
 package plot
 
 import (
@@ -6,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
@@ -36,7 +38,7 @@ type File struct {
 	Data []byte
 }
 
-// Render draws the operations of the load phase, each picture as SVG and as PNG:
+// Render draws the operations of the load phase of one run, each picture as SVG and as PNG:
 //
 //   - latency: p50, p99 and maximum of the operations answered ok, by the time
 //     when they were due;
@@ -61,24 +63,33 @@ func Render(ops *trace.Ops, in Input) ([]File, error) {
 		{"percentiles", percentileChart(m, in)},
 		{"throughput", throughputChart(m, in)},
 	} {
-		svg, err := picture.chart.svg()
+		drawn, err := both(picture.name, height, picture.chart.draw)
 		if err != nil {
-			return nil, fmt.Errorf("draw %s.svg: %w", picture.name, err)
+			return nil, err
 		}
-		png, err := picture.chart.png()
-		if err != nil {
-			return nil, fmt.Errorf("draw %s.png: %w", picture.name, err)
-		}
-		files = append(files, File{picture.name + ".svg", svg}, File{picture.name + ".png", png})
+		files = append(files, drawn...)
 	}
 	return files, nil
 }
 
-// svg renders the chart. gonum names the one font it measured with; its
+// both renders a picture as SVG and as PNG.
+func both(name string, high vg.Length, paint func(draw.Canvas)) ([]File, error) {
+	svg, err := asSVG(high, paint)
+	if err != nil {
+		return nil, fmt.Errorf("draw %s.svg: %w", name, err)
+	}
+	png, err := asPNG(high, paint)
+	if err != nil {
+		return nil, fmt.Errorf("draw %s.png: %w", name, err)
+	}
+	return []File{{name + ".svg", svg}, {name + ".png", png}}, nil
+}
+
+// asSVG renders a picture. gonum names the one font it measured with; its
 // metric-compatible relatives stand in where that is not installed.
-func (c *chart) svg() ([]byte, error) {
-	canvas := vgsvg.New(width, height)
-	c.draw(draw.New(canvas))
+func asSVG(high vg.Length, paint func(draw.Canvas)) ([]byte, error) {
+	canvas := vgsvg.New(width, high)
+	paint(draw.New(canvas))
 	var out bytes.Buffer
 	if _, err := canvas.WriteTo(&out); err != nil {
 		return nil, err
@@ -89,10 +100,10 @@ func (c *chart) svg() ([]byte, error) {
 		[]byte(`style="font-family:'Liberation Sans',Arial,Helvetica,sans-serif;`)), nil
 }
 
-// png renders the chart at two pixels per CSS pixel, for screens that have them.
-func (c *chart) png() ([]byte, error) {
-	canvas := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(2*vgimg.DefaultDPI))}
-	c.draw(draw.New(canvas))
+// asPNG renders a picture at two pixels per CSS pixel, for screens that have them.
+func asPNG(high vg.Length, paint func(draw.Canvas)) ([]byte, error) {
+	canvas := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, high), vgimg.UseDPI(2*vgimg.DefaultDPI))}
+	paint(draw.New(canvas))
 	var out bytes.Buffer
 	_, err := canvas.WriteTo(&out)
 	return out.Bytes(), err

@@ -264,7 +264,7 @@ func TestHostileNames(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in.Title = rapid.String().Draw(t, "title")
 		in.Faults[1].Name = string(rapid.SliceOf(rapid.Byte()).Draw(t, "fault"))
-		svg, err := throughputChart(measure(&trace.Of(run).Ops, in), in).svg()
+		svg, err := asSVG(height, throughputChart(measure(&trace.Of(run).Ops, in), in).draw)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,6 +27,7 @@ type Stats struct {
 	Scheduled int64          // due, by the arrival function; counted lines if the history has no footer
 
 	Latency Latency
+	Curves  Curves
 
 	// AnsweredWithin maps a bound ("1s") to the share, 0 to 1, of all scheduled
 	// operations whose latency is at most the bound and whose outcome is ok.
@@ -118,6 +119,7 @@ func Measure(run *trace.Run, cfg Config) *Stats {
 	}
 
 	s.Latency = Latency{All: all.summary(), Steady: steady.summary(), DuringFaults: during.summary(), ByOp: map[string]Summary{}}
+	s.Curves = Curves{All: all.curve(), Steady: steady.curve(), DuringFaults: during.curve()}
 	for name, h := range byOp {
 		s.Latency.ByOp[name] = h.summary()
 	}

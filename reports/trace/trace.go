@@ -136,6 +136,12 @@ func (o *Ops) At(i int) *Op { return &o.chunks[i/chunk][i%chunk] }
 // Kind returns what kind an operation of o is of.
 func (o *Ops) Kind(op *Op) *Kind { return &o.kinds[op.kind] }
 
+// Kinds returns all kinds, which are few where operations are many.
+func (o *Ops) Kinds() []Kind { return o.kinds }
+
+// KindOf returns the index of an operation's kind in Kinds.
+func (o *Ops) KindOf(op *Op) int { return int(op.kind) }
+
 // All returns all operations with their kinds.
 func (o *Ops) All() iter.Seq2[*Op, *Kind] {
 	return func(yield func(*Op, *Kind) bool) {

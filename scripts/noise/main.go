@@ -1,0 +1,129 @@
+// Noise measures how far a comparison can be trusted on this machine, by real runs:
+// how often equal sides are called a regression, how small a slowdown ten pairs
+// find, whether a slowdown of that size is found when it is planted, and whether a
+// lost write always ends with exit code 1.
+//
+//	go run ./scripts/noise -pairs 20 -runs runs/noise
+//	go run ./scripts/noise -analyse runs/noise
+//
+// Its stages, each with runs of gate.yaml by statequake ab unless said otherwise:
+//
+//   - aa: pairs of runs of one program.
+//   - plant-p50, plant-p99: ten pairs each, whose head is slowed by about what the
+//     first stage says can be found: writes to the store take longer, and killed
+//     nodes are started again later.
+//   - bug: pairs of bugs/ack-before-journal, whose head has the bug.
+//   - loss: runs of aa from which one acknowledged write is taken away, judged
+//     again, and compared with every option.
+//
+// Stages that are there are kept with -resume, if program and arguments are the
+// same. The tables go to standard output and into noise.md beside the runs.
+//
+// It exits 0 if equal sides were called a regression in at most 2 % of the
+// comparisons, every planted slowdown was found that was as large as what can be
+// found, and every loss ended with 1; 1 if not; 2 if the runs are too few to tell;
+// 3 if it could not be told.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"statequake/reports/compare"
+)
+
+// target is the largest rate of false regressions.
+const target = 0.02
+
+func main() {
+	c := campaign{out: os.Stdout}
+	var dir string
+	flag.IntVar(&c.pairs, "pairs", 20, "A/A pairs, at least 10")
+	flag.StringVar(&c.binary, "bin", "bin/statequake", "the program")
+	flag.StringVar(&c.scenario, "scenario", "scripts/noise/gate.yaml", "a closed loop with one fault, whose outage grows with system.restart_delay")
+	flag.Func("set", "field of the scenario, PATH=VALUE, for all runs of it; may be given several times", func(s string) error {
+		c.set = append(c.set, s)
+		return nil
+	})
+	flag.StringVar(&c.dir, "runs", "runs/noise", "folder for the run directories")
+	flag.BoolVar(&c.resume, "resume", false, "keep the stages that are there, if they are the same")
+	flag.StringVar(&dir, "analyse", "", "make no run; read those in this folder")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var code int
+	var err error
+	if dir != "" {
+		code, err = full.analyse(dir, c.out)
+	} else {
+		code, err = c.run(ctx)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "noise: %v\n", err)
+		code = 3
+	}
+	os.Exit(code)
+}
+
+// run makes all runs and ends with their analysis.
+func (c *campaign) run(ctx context.Context) (code int, err error) {
+	if c.pairs < compare.DefaultPairs {
+		return 0, fmt.Errorf("-pairs %d: a comparison of %d pairs cannot be drawn from them", c.pairs, compare.DefaultPairs)
+	}
+	if err := c.begin(); err != nil {
+		return 0, err
+	}
+	for i := range parts(c.pairs) {
+		n := min(partPairs, c.pairs-i*partPairs)
+		if err := c.ab(ctx, fmt.Sprintf("aa/part-%02d", i+1), c.scenario, 1+i*partPairs, n, c.set); err != nil {
+			return 0, err
+		}
+	}
+	// The loss takes runs of aa, and little time: before those that take more.
+	if err := c.lose(ctx); err != nil {
+		return 0, err
+	}
+	for i, options := range bugOptions {
+		err := c.ab(ctx, fmt.Sprintf("bug/%02d", i+1), "bugs/ack-before-journal", 42+i, 1, nil, append([]string{"--base-set", "system.bug="}, options...)...)
+		if err != nil {
+			return 0, err
+		}
+	}
+	pairs, err := loadPairs(filepath.Join(c.dir, "aa"))
+	if err != nil {
+		return 0, err
+	}
+	planted, err := plants(full.detect(pairs), pairs)
+	if err != nil {
+		return 0, err
+	}
+	for i, p := range planted {
+		err := c.ab(ctx, p.name, c.scenario, 1001+100*i, compare.DefaultPairs, c.set, "--gate", "default",
+			"--head-set", "system.store_delay="+p.store.String(), "--head-set", "system.restart_delay="+p.restart.String())
+		if err != nil {
+			return 0, err
+		}
+	}
+	return full.analyse(c.dir, c.out)
+}
+
+// analyse reads the runs in dir, writes the tables to out and into dir, and turns
+// them into the exit code.
+func (e effort) analyse(dir string, out io.Writer) (code int, err error) {
+	var text strings.Builder
+	r, err := e.measure(dir)
+	if err != nil {
+		return 0, err
+	}
+	r.write(&text)
+	_, err = io.WriteString(out, text.String())
+	return r.code(), errors.Join(err, os.WriteFile(filepath.Join(dir, "noise.md"), []byte(text.String()), 0o644))
+}
