@@ -48,6 +48,9 @@ func (c *campaign) lose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if pairs = usablePairs(pairs); len(pairs) < compare.DefaultPairs {
+		return tooFew(c.dir, len(pairs))
+	}
 	pairs = pairs[:compare.DefaultPairs]
 	dir := filepath.Join(c.dir, "loss")
 	if l, err := readLosses(dir); err == nil && c.resume && l.Program == c.program {
