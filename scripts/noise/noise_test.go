@@ -353,6 +353,7 @@ func TestCode(t *testing.T) {
 		{"no loss", func(r *result) { r.losses = nil }, 2},
 		{"no plant", func(r *result) { r.plants = nil }, 2},
 		{"a plant that is too small to be found", func(r *result) { r.plants = slow(0.1) }, 0},
+		{"a plant of too few pairs", func(r *result) { r.plants[0].report.Pairs = 5 }, 2},
 		{"a plant that is missed", func(r *result) {
 			r.plants = slow(0.8)
 			metricOf(r.plants[0].report, "p99").Decision = compare.Inconclusive
@@ -396,6 +397,22 @@ func TestAnalyse(t *testing.T) {
 	}
 	if _, err := few.analyse(t.TempDir(), &two); err == nil {
 		t.Error("an empty folder is analysed")
+	}
+	// Runs of two programs are not one campaign.
+	more := made(t, rand.New(rand.NewPCG(9, 2)), 2, nil)
+	if err := os.Rename(filepath.Dir(filepath.Dir(more[0].dirs[0])), filepath.Join(dir, "aa", "part-02")); err != nil {
+		t.Fatal(err)
+	}
+	for i, program := range []string{"a", "b"} {
+		if err := writeRecord(filepath.Join(dir, "aa", fmt.Sprintf("part-%02d", i+1)), &record{Program: program}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := few.analyse(dir, &two); err == nil || !strings.Contains(err.Error(), "part-02: its runs are of another program") {
+		t.Errorf("two programs: %v", err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "aa", "part-02")); err != nil {
+		t.Fatal(err)
 	}
 	// Nine pairs are not ten.
 	file := filepath.Join(dir, "aa", "part-01", "head", "0003", "verdict.json")
