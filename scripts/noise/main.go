@@ -44,7 +44,7 @@ import (
 const target = 0.02
 
 func main() {
-	c := campaign{out: os.Stdout}
+	c := campaign{effort: full, out: os.Stdout}
 	var dir string
 	flag.IntVar(&c.pairs, "pairs", 20, "A/A pairs, an even number of at least 10")
 	flag.StringVar(&c.binary, "bin", "bin/statequake", "the program")
@@ -62,7 +62,7 @@ func main() {
 	var code int
 	var err error
 	if dir != "" {
-		code, err = full.analyse(dir, c.out)
+		code, err = c.analyse(dir, c.out)
 	} else {
 		code, err = c.run(ctx)
 	}
@@ -95,7 +95,7 @@ func (c *campaign) run(ctx context.Context) (code int, err error) {
 			return 0, err
 		}
 	}
-	planted, err := plants(full.detect(pairs), pairs)
+	planted, err := plants(c.detect(pairs), pairs)
 	if err != nil {
 		return 0, err
 	}
@@ -104,7 +104,7 @@ func (c *campaign) run(ctx context.Context) (code int, err error) {
 			return 0, err
 		}
 	}
-	return full.analyse(c.dir, c.out)
+	return c.analyse(c.dir, c.out)
 }
 
 // equal makes the A/A pairs and returns those of which both runs passed. If runs are

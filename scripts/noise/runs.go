@@ -45,6 +45,7 @@ const (
 
 // campaign is all that is run.
 type campaign struct {
+	effort
 	pairs                 int
 	binary, scenario, dir string
 	set                   []string
