@@ -28,8 +28,8 @@ const repository = "../.."
 type page struct {
 	path    string // from the root of the repository
 	anchors map[string]bool
-	links   []piece  // targets of links and pictures
-	spans   []piece  // code within lines
+	links   []piece // targets of links and pictures
+	spans   []piece // code within lines
 	blocks  []block // fenced and indented
 }
 
