@@ -43,8 +43,16 @@ func loadPairs(dir string) ([]pair, error) {
 		return nil, err
 	}
 	var pairs []pair
+	var program string
 	for _, folder := range folders { // sorted
-		more, err := loadAB(filepath.Dir(folder))
+		folder = filepath.Dir(folder)
+		if r, err := readRecord(folder); err == nil {
+			if program != "" && r.Program != program {
+				return nil, fmt.Errorf("%s: its runs are of another program than those before it\nhint: remove %s", folder, dir)
+			}
+			program = r.Program
+		}
+		more, err := loadAB(folder)
 		if err != nil {
 			return nil, err
 		}

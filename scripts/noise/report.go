@@ -129,14 +129,23 @@ func (r *result) code() int {
 		slices.ContainsFunc(r.bugs, func(code int) bool { return code != 1 }):
 		return 1
 	}
+	decided := len(r.plants) > 0
 	for _, p := range r.plants {
+		if p.report.Pairs < p.report.Least {
+			decided = false
+			continue
+		}
 		for _, name := range figures {
-			if m := metricOf(p.report, name); m == nil || r.missed(m) {
+			m := metricOf(p.report, name)
+			switch {
+			case m == nil || math.IsNaN(planting(m)):
+				decided = false
+			case r.missed(m):
 				return 1
 			}
 		}
 	}
-	if len(r.plants) == 0 || r.losses == nil || len(r.bugs) == 0 {
+	if !decided || r.losses == nil || len(r.bugs) == 0 {
 		return 2
 	}
 	return 0
