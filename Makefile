@@ -26,8 +26,9 @@ BENCH    ?= .
 LOADTIME ?= 10s
 OPS      ?= 10000000
 SEEDS    ?= 10000
+PAIRS    ?= 20
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report bench-view throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6 noise bench-view docs bench-paint
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,9 +53,12 @@ test: ## the tests
 check: fmt vet lint imports ## format, vet, staticcheck and import rules; changes nothing
 	@echo "check: all clean"
 
-e2e: build k6 ## the tests that start real clusters and kill real processes
-	go test -count=1 -timeout 30m -tags e2e ./...
+e2e: build k6 ## the tests that start real clusters and kill real processes, but for make docs
+	go test -count=1 -timeout 30m -tags e2e -skip '^TestDocBlocks$$' ./...
 	cd loadgen/k6 && go test -count=1 -timeout 10m -tags e2e ./...
+
+docs: ## run every sh block of every document in a clean clone; DOC=tutorial for one, SLOW=1 for the slow ones, too
+	STATEQUAKE_SLOW=$(SLOW) go test -count=1 -timeout 90m -tags e2e -v -run '^TestDocBlocks$$/$(DOC)' ./cmd/statequake
 
 # The API server takes some minutes to build the first time. etcd is the one that
 # the product embeds.
@@ -88,6 +92,9 @@ differential: ## every fast checker against a search on HISTORIES random small h
 stalls: build ## stops of the load generator and of nodes, N times (20) each: whom runs blame; CASES="generator node" for some
 	go run ./scripts/stalls -n $(N) $(ARGS) $(CASES)
 
+noise: build ## how far a comparison can be trusted: PAIRS (20) A/A pairs, planted slowdowns, lost writes; goes on where it was interrupted
+	go run ./scripts/noise -pairs $(PAIRS) -resume $(ARGS)
+
 soak: build ## memory and CPU of the harness over DURATION (10m) at RATE (5000) operations a second, bytes per operation
 	go run ./scripts/soak -duration $(DURATION) -rate $(RATE) $(ARGS)
 
@@ -111,6 +118,11 @@ bench-load: build ## CPU time per request of statequake load, wrk and vegeta, in
 bench-report: build ## size of report.html, time and memory of the reports of a run of OPS operations (10000000; 4 GB in TMPDIR), N times (3)
 	go run ./scripts/benchreport -ops $(OPS) -n $(N) $(ARGS)
 
+bench-paint: build ## how soon Chromium shows the report of a run of OPS operations (10000000; 4 GB in TMPDIR), N browsers (10)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	go run ./scripts/bighistory -ops $(OPS) "$$dir/run" && bin/statequake report "$$dir/run" >&2 && \
+	STATEQUAKE_REPORT="$$dir/run/report.html" STATEQUAKE_TIMES=$(N) go test -count=1 -timeout 30m -tags e2e -v -run '^TestReportPaint$$' ./cmd/statequake
+
 throughput: build ## five runs each of durable-throughput and memory-throughput, in the same format
 	@runs=$$(mktemp -d); for ack in durable memory; do \
 		bin/statequake run $$ack-throughput --runs 5 --out "$$runs/$$ack" >&2; \
@@ -122,7 +134,7 @@ throughput: build ## five runs each of durable-throughput and memory-throughput,
 frontier: build ## docs/frontier.* and docs/recovery.*: latency against loss of ack durable and memory when the power fails on all nodes, N runs (5) each of three stores
 	@runs=runs/frontier-$$(date +%Y%m%d-%H%M%S); worst=0; groups=(); \
 	for run in $$(seq $(N)); do for delay in 0 20 100; do for ack in durable memory; do \
-		name=$$ack; [ $$delay = 0 ] || name="$$ack, store +$$delay ms"; mkdir -p "$$runs/$$name"; \
+		name=$$ack; [ $$delay = 0 ] || name="$$ack +$$delay ms"; mkdir -p "$$runs/$$name"; \
 		[ $$run != 1 ] || groups+=("$$runs/$$name"); expect=; [ $$ack = memory ] || expect=0; status=0; \
 		bin/statequake run power-loss-all --seed $$((41 + run)) --set system.ack=$$ack --set system.store_delay=$${delay}ms \
 			--set expect.lost_acks=$$expect --out "$$runs/$$name/$$run" >"$$runs/$$name/$$run.log" 2>&1 || status=$$?; \

@@ -63,15 +63,13 @@ func newKeyStrip(ops *trace.Ops, known *recovery.Keys, a axis) keyStrip {
 			sent[op.Key]++
 		}
 	}
-	out := slices.Clone(known.Out)
 	length := func(k recovery.KeyOutage) time.Duration {
 		if k.Dead {
 			return math.MaxInt64
 		}
 		return k.Length
 	}
-	slices.SortStableFunc(out, func(a, b recovery.KeyOutage) int { return cmp.Compare(length(b), length(a)) })
-	shown := out[:min(len(out), maxKeyRows)]
+	shown := first(known.Out, maxKeyRows, func(a, b recovery.KeyOutage) int { return cmp.Compare(length(b), length(a)) })
 	place := make(map[int32]int, maxKeyRows)
 	row := func(key int32) *keyRow {
 		place[key] = len(s.Rows)
@@ -86,26 +84,45 @@ func newKeyStrip(ops *trace.Ops, known *recovery.Keys, a axis) keyStrip {
 			r.Out[0] = unknown
 		}
 	}
-	for _, key := range busiestKeys(sent, place, maxKeyRows-len(shown)) {
+	var others []int32
+	for key, times := range sent {
+		if _, there := place[int32(key)]; !there && times > 0 {
+			others = append(others, int32(key))
+		}
+	}
+	busy := first(others, maxKeyRows-len(shown), func(a, b int32) int { return cmp.Compare(sent[b], sent[a]) })
+	for _, key := range busy {
 		row(key)
 	}
 	s.cells(ops, known, a, place, asked)
-	s.More[0], s.MoreOut[0] = float64(keys-len(s.Rows)), float64(len(out)-len(shown))
-	s.Words = rest(keys-len(s.Rows), out[len(shown):])
+	hidden := len(known.Out) - len(shown)
+	longest := time.Duration(0) // of those
+	for _, k := range known.Out {
+		if _, there := place[k.Key]; !there {
+			longest = max(longest, length(k))
+		}
+	}
+	s.More[0], s.MoreOut[0] = float64(keys-len(s.Rows)), float64(hidden)
+	s.Words = rest(keys-len(s.Rows), hidden, longest)
 	return s
 }
 
-// busiestKeys returns at most n keys that are not in placed, those with the most
-// operations first.
-func busiestKeys(sent []int, placed map[int32]int, n int) []int32 {
-	var keys []int32
-	for key, times := range sent {
-		if _, there := placed[int32(key)]; !there && times > 0 {
-			keys = append(keys, int32(key))
+// first returns the first n of all in the order of compare, equal ones in the
+// order in which they are, without sorting the rest.
+func first[T any](all []T, n int, compare func(a, b T) int) []T {
+	var kept []T
+	for _, x := range all {
+		if len(kept) == n && (n == 0 || compare(x, kept[n-1]) >= 0) {
+			continue
 		}
+		at := len(kept)
+		for at > 0 && compare(x, kept[at-1]) < 0 {
+			at--
+		}
+		kept = slices.Insert(kept, at, x)
+		kept = kept[:min(len(kept), n)]
 	}
-	slices.SortStableFunc(keys, func(a, b int32) int { return cmp.Compare(sent[b], sent[a]) })
-	return keys[:min(len(keys), n)]
+	return kept
 }
 
 // cells fills the cells of the rows.
@@ -123,11 +140,10 @@ func (s *keyStrip) cells(ops *trace.Ops, known *recovery.Keys, a axis, place map
 		if row == 0 || !asked(kind) {
 			continue
 		}
-		b := a.bucket(op.Scheduled)
-		if op.Scheduled < a.start || b >= a.n { // a probe before or after the workload
+		if !a.holds(op.Scheduled) { // a probe before or after the workload
 			continue
 		}
-		c := &cells[int(row-1)*a.n+b]
+		c := &cells[int(row-1)*a.n+a.bucket(op.Scheduled)]
 		c.due++
 		if kind.Outcome == history.OK {
 			c.ok++
@@ -156,25 +172,21 @@ func (s *keyStrip) cells(ops *trace.Ops, known *recovery.Keys, a axis, place map
 	}
 }
 
-// rest says in words what is known of the keys without a row, of which those in
-// out were out.
-func rest(keys int, out []recovery.KeyOutage) string {
-	if keys == 0 {
-		return ""
+// rest says in words what is known of the keys without a row, of which so many
+// were out, at most that long; math.MaxInt64 is without end.
+func rest(keys, out int, longest time.Duration) string {
+	were := "were"
+	if keys == 1 {
+		were = "was"
 	}
 	further := plural(int64(keys), "further key")
-	if len(out) == 0 {
-		if keys == 1 {
-			return further + " was never out."
-		}
-		return further + " were never out."
+	switch {
+	case keys == 0:
+		return ""
+	case out == 0:
+		return further + " " + were + " never out."
+	case longest == math.MaxInt64:
+		return fmt.Sprintf("%s, %s of them out, some without an end.", further, count(int64(out)))
 	}
-	// Not dead, and no longer than the last row: they are ordered.
-	longest := "of which " + count(int64(len(out))) + " were out for "
-	if out[0].Dead {
-		longest += "up to the end of the run."
-	} else {
-		longest += "at most " + duration(out[0].Length) + "."
-	}
-	return fmt.Sprintf("%s, %s", further, longest)
+	return fmt.Sprintf("%s, %s of them out, for at most %s.", further, count(int64(out)), duration(longest))
 }

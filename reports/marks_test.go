@@ -1,8 +1,10 @@
 package reports
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,8 @@ import (
 
 	"statequake/history"
 	"statequake/reports/check"
+	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 func TestThresholdLines(t *testing.T) {
@@ -140,9 +144,59 @@ func TestKeyStripOfFault(t *testing.T) {
 	if got := probe.Cells[28:36]; got != "ooxssooo" && got != "oosssooo" {
 		t.Errorf("the probe's key from 5.6 s on is %q", got)
 	}
-	for text, keys := range map[string]int{"1 further key was never out.": 1, "899 further keys were never out.": 899} {
-		if got := rest(keys, nil); got != text {
-			t.Errorf("%d keys: %q", keys, got)
+	for _, c := range []struct {
+		keys, out int
+		longest   time.Duration
+		text      string
+	}{
+		{1, 0, 0, "1 further key was never out."},
+		{899, 0, 0, "899 further keys were never out."},
+		{899, 12, 310 * ms, "899 further keys, 12 of them out, for at most 310 ms."},
+		{50, 50, math.MaxInt64, "50 further keys, 50 of them out, some without an end."},
+		{0, 0, 0, ""},
+	} {
+		if got := rest(c.keys, c.out, c.longest); got != c.text {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
+// The percentiles of the longest curve that there is are all different when they
+// are written, and none is 100.
+func TestPercentsAreToldApart(t *testing.T) {
+	r := stats.Measure(bigTrace(600_000), stats.Config{Load: stats.Window{To: time.Hour}})
+	data, err := json.Marshal(newDistributions(r.Curves))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read []struct{ Percent []float64 }
+	if err := json.Unmarshal(data, &read); err != nil {
+		t.Fatal(err)
+	}
+	p := read[0].Percent
+	if len(p) < 100 || p[len(p)-1] != 99.9999 || !slices.IsSorted(p) || len(slices.Compact(slices.Clone(p))) != len(p) {
+		t.Errorf("the percentiles are %v", p)
+	}
+}
+
+func bigTrace(n int) *trace.Run {
+	_, run := bigRun(n)
+	return run
+}
+
+func TestFirst(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 7))
+	for range 2000 {
+		all := make([][2]int, rng.IntN(60))
+		for i := range all {
+			all[i] = [2]int{rng.IntN(9), i}
+		}
+		n := rng.IntN(50)
+		compare := func(a, b [2]int) int { return a[0] - b[0] }
+		got := first(all, n, compare)
+		slices.SortStableFunc(all, compare)
+		if !slices.Equal(got, all[:min(n, len(all))]) {
+			t.Fatalf("the first %d of %v are %v", n, all, got)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,7 +12,7 @@ import (
 	"statequake/scenarios"
 )
 
-var update = flag.Bool("update", false, "write docs/bugs.md anew")
+var update = flag.Bool("update", false, "write anew the documents that are made by tests")
 
 // TestPlantedBugs: every planted bug has its directed scenario, and every
 // directed scenario a bug that exists, of the runtime or of a service.
@@ -43,23 +42,7 @@ const bugsDoc = "<!-- from here on made by go test ./cmd/statequake -run TestBug
 // TestBugsDoc: docs/bugs.md says of every planted bug what its switch and its
 // scenario say.
 func TestBugsDoc(t *testing.T) {
-	const file = "../../docs/bugs.md"
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	intro, have, ok := strings.Cut(string(text), bugsDoc)
-	if !ok {
-		t.Fatalf("%s has no line %s", file, bugsDoc)
-	}
-	want := describeBugs(t)
-	if *update {
-		if err := os.WriteFile(file, []byte(intro+bugsDoc+want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if have != want {
-		t.Errorf("%s is not what the bugs say\nhint: go test ./cmd/statequake -run TestBugsDoc -update", file)
-	}
+	made(t, "docs/bugs.md", bugsDoc, describeBugs(t))
 }
 
 // thread is an issue or a pull request, as GitHub abbreviates it.

@@ -28,8 +28,8 @@ const repository = "../.."
 type page struct {
 	path    string // from the root of the repository
 	anchors map[string]bool
-	links   []piece  // targets of links and pictures
-	spans   []piece  // code within lines
+	links   []piece // targets of links and pictures
+	spans   []piece // code within lines
 	blocks  []block // fenced and indented
 }
 
@@ -290,7 +290,14 @@ func TestDocCommands(t *testing.T) {
 			}
 			for _, c := range commandLines(b.text) {
 				n++
-				if err := checkCommand(c.words, shell, written); err != nil {
+				err := checkCommand(c.words, shell, written)
+				if m := exitPattern.FindStringSubmatch(strings.Split(b.text, "\n")[c.line]); m != nil && m[1] == "3" {
+					if err == nil {
+						t.Errorf("%s:%d: %s: nothing is wrong with it", p.path, b.line+c.line, strings.Join(c.words, " "))
+					}
+					continue
+				}
+				if err != nil {
 					t.Errorf("%s:%d: %s: %v", p.path, b.line+c.line, strings.Join(c.words, " "), err)
 				}
 			}
@@ -316,6 +323,9 @@ func TestDocCommands(t *testing.T) {
 		t.Errorf("%d commands; they are not checked", n)
 	}
 }
+
+// exitPattern is a comment behind a command that says how it ends.
+var exitPattern = regexp.MustCompile(`#.*\bexit (\d)`)
 
 // isProgram reports whether a word of a shell line starts this program.
 func isProgram(word string) bool { return word == "statequake" || word == "bin/statequake" }
@@ -463,8 +473,15 @@ func checkScenario(c *cobra.Command, name string, strict bool, written map[strin
 			set = append(set, f.Value.(pflag.SliceValue).GetSlice()...)
 		}
 	}
+	if slices.ContainsFunc(set, func(arg string) bool { return strings.Contains(arg, "{replay: runs/") }) {
+		return nil // the schedule of a run that was not made yet cannot be read
+	}
 	opt := scenarios.Options{Set: set, CheckExpectation: reports.CheckExpectation}
-	if text, ok := written[name]; ok {
+	text, ok := written[name]
+	if ok && text == nil {
+		return nil // a folder
+	}
+	if ok {
 		if c.Name() == "chaos" {
 			return nil
 		}
@@ -489,13 +506,19 @@ func checkScenario(c *cobra.Command, name string, strict bool, written map[strin
 
 var heredocPattern = regexp.MustCompile(`(?ms)^cat > ?(\S+) <<'?EOF'?\n(.*?)^EOF$`)
 
-// writtenFiles are the files that the sh blocks of a document write with cat.
+var madePattern = regexp.MustCompile(`(?m)^mkdir -p (\S+)$`)
+
+// writtenFiles are the files that the sh blocks of a document write with cat, and
+// without a text the folders that they make.
 func writtenFiles(t *testing.T, p page) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{}
 	for _, b := range p.blocks {
 		if len(b.info) == 0 || b.info[0] != "sh" {
 			continue
+		}
+		for _, m := range madePattern.FindAllStringSubmatch(b.text, -1) {
+			files[m[1]] = nil
 		}
 		for _, m := range heredocPattern.FindAllStringSubmatch(b.text, -1) {
 			files[m[1]] = []byte(m[2])

@@ -2,15 +2,22 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const root = document.documentElement;
-  const ink = name => getComputedStyle(root).getPropertyValue(name).trim();
-  // Base is grey. The others are told apart on a light and on a dark ground, and
-  // with the usual kinds of colour blindness; lines differ in their dashes too.
-  const colors = ["#7d858e", "#c8670a", "#2f7fc1", "#1f9d76", "#b65fa0", "#8d8a1c", "#d2543f", "#4aa3a2", "#8b72d8"];
-  const dashes = [[], [], [8, 3], [3, 3], [9, 3, 2, 3], [14, 4], [5, 2], [2, 4], [11, 3, 3, 3]];
-  const shade = (i, alpha) => {
-    const n = parseInt(colors[i].slice(1), 16);
-    return "rgba(" + (n >> 16) + ", " + (n >> 8 & 255) + ", " + (n & 255) + ", " + alpha + ")";
+  // A canvas knows no variables, so colours are looked up, once per theme.
+  const probe = document.body.appendChild(document.createElement("span"));
+  probe.hidden = true;
+  const known = new Map();
+  const ink = name => {
+    if (!known.has(name)) {
+      probe.style.color = "var(" + name + ")";
+      known.set(name, getComputedStyle(probe).color);
+    }
+    return known.get(name);
   };
+  // Base is grey; lines differ in their dashes, too.
+  const colors = ["--c8", "--c1", "--c0", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7"];
+  const dashes = [[], [], [8, 3], [3, 3], [9, 3, 2, 3], [14, 4], [5, 2], [2, 4], [11, 3, 3, 3]];
+  const color = i => ink(colors[i]);
+  const shade = (i, alpha) => color(i).replace("rgb(", "rgba(").replace(")", ", " + alpha + ")");
 
   const round = v => v === 0 || v >= 100 ? v.toFixed(0) : v >= 10 ? v.toFixed(1) : v.toFixed(2);
   const ms = v => v == null ? "–" : v >= 1000 ? round(v / 1000) + " s" : v >= 1 ? round(v) + " ms" : (v * 1000).toFixed(0) + " µs";
@@ -38,7 +45,7 @@
         if (from == null) continue;
         u.ctx.fillStyle = shade(i, 0.13);
         if (injected != null) u.ctx.fillRect(at(from), top, Math.max(1, at(recovered ?? data.end_s[0]) - at(from)), height);
-        u.ctx.fillStyle = colors[i];
+        u.ctx.fillStyle = color(i);
         u.ctx.fillRect(at(from) - px / 2, top, 1.5 * px, height);
       }
     });
@@ -94,12 +101,12 @@
       const line = (values, more) => {
         table.push(values && values.length ? values : empty);
         of.push(i);
-        series.push(Object.assign({ stroke: colors[i], width: 2, dash: dashes[i], points: { show: false }, paths: o.paths }, more));
+        series.push(Object.assign({ stroke: () => color(i), width: 2, dash: dashes[i], points: { show: false }, paths: o.paths }, more));
       };
       if (l.low) {
         line(l.low, { width: 0, stroke: "transparent" });
         line(l.high, { width: 0, stroke: "transparent" });
-        bands.push({ series: [series.length - 1, series.length - 2], fill: shade(i, 0.16) });
+        bands.push({ series: [series.length - 1, series.length - 2], fill: () => shade(i, 0.16) });
       }
       line(l.median, {});
     });
@@ -112,11 +119,11 @@
     const tell = u => {
       const i = u.cursor.idx;
       readout.replaceChildren();
-      const word = (text, color) => {
+      const word = (text, name) => {
         const span = document.createElement("span");
-        if (color) {
+        if (name) {
           const mark = document.createElement("i");
-          mark.style.borderTopColor = color;
+          mark.style.borderTopColor = "var(" + name + ")";
           span.append(mark);
         }
         span.append(text);
@@ -159,7 +166,7 @@
       if (x[to] < u.scales.x.min || x[to] > u.scales.x.max) out();
       const shared = { left: u.valToPos(x[to], "x"), top: u.bbox.height / devicePixelRatio / 2 };
       u.setCursor(shared);
-      document.getElementById("live").textContent = readout.textContent.replace(/\s+/g, " ");
+      document.getElementById("live").textContent = Array.from(readout.children, e => e.textContent).join(", ");
     });
     charts.push(all);
     new ResizeObserver(() => {
@@ -196,7 +203,7 @@
     box.type = "checkbox";
     box.checked = true;
     mark.className = "swatch";
-    mark.style.borderTopColor = colors[i];
+    mark.style.borderTopColor = "var(" + colors[i] + ")";
     if (dashes[i].length) mark.style.borderTopStyle = "dashed";
     label.append(box, mark, s.name + ", " + s.runs + (s.runs === 1 ? " run" : " runs") + (s.all ? ", none of them usable" : ""));
     sides.append(label);
@@ -211,15 +218,21 @@
   });
   if (!charts.length) sides.remove();
 
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(({ u }) => u.redraw(false, true)));
+  const repaint = () => {
+    known.clear();
+    charts.forEach(({ u }) => u.redraw(false, true));
+  };
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
   addEventListener("beforeprint", () => {
     printing = true;
     root.dataset.theme = "light";
     charts.forEach(({ u, height }) => u.setSize({ width: 680, height }));
+    repaint();
   });
   addEventListener("afterprint", () => {
     printing = false;
     delete root.dataset.theme;
     charts.forEach(({ u, place, height }) => u.setSize({ width: Math.max(200, place.clientWidth), height }));
+    repaint();
   });
 })();

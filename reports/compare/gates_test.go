@@ -157,6 +157,7 @@ func TestNamesOfHeads(t *testing.T) {
 		{[]string{"runs/a", "runs/b/"}, []string{"a", "b"}},
 		{[]string{"x/head", "y/head", "other"}, []string{"x/head", "y/head", "other"}},
 		{[]string{"a", "a", "a"}, []string{"a", "a (2)", "a (3)"}},
+		{[]string{"x/y/a", "x/y/a", "z/b"}, []string{"a", "a (2)", "b"}},
 		{[]string{".", "/"}, []string{".", "/"}},
 		{[]string{"head", "x/head"}, []string{"head", "x/head"}},
 		{[]string{"x/base", "y"}, []string{"head base", "y"}},

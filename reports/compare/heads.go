@@ -147,19 +147,18 @@ func (c *Comparison) names() []string {
 	for i, r := range c.Heads {
 		paths[i] = strings.FieldsFunc(r.Head.Path, func(r rune) bool { return r == '/' || r == '\\' })
 	}
-	name := func(i, n int) string {
-		return strings.Join(paths[i][max(0, len(paths[i])-n):], "/")
+	last := func(path []string, n int) string {
+		return strings.Join(path[max(0, len(path)-n):], "/")
 	}
 	names := make([]string, len(paths))
 	for i := range paths {
 		n := 1
-		for n < len(paths[i]) && slices.ContainsFunc(c.Heads, func(r *Report) bool {
-			j := slices.Index(c.Heads, r)
-			return j != i && name(j, n) == name(i, n)
+		for n < len(paths[i]) && slices.ContainsFunc(paths, func(p []string) bool {
+			return !slices.Equal(p, paths[i]) && last(p, n) == last(paths[i], n)
 		}) {
 			n++
 		}
-		names[i] = name(i, n)
+		names[i] = last(paths[i], n)
 		switch names[i] {
 		case "", ".", "..":
 			names[i] = c.Heads[i].Head.Path

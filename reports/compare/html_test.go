@@ -375,3 +375,50 @@ func TestBucketsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// The colours that the page uses are those of report.html's style sheet: an
+// unknown one would be drawn black, and nobody would say so.
+func TestColoursExist(t *testing.T) {
+	style := reports.PageStyle()
+	names := regexp.MustCompile(`--[a-z][a-z0-9]*`).FindAllString(pageScript+pageStyle+pageText, -1)
+	if len(names) < 20 {
+		t.Fatalf("only %d colours are used", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(style, name+":") {
+			t.Errorf("%s is not in the style sheet", name)
+		}
+	}
+}
+
+// FORMAT.md has every field of the JSON form.
+func TestFormatOfComparison(t *testing.T) {
+	text, err := os.ReadFile("../../history/FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "## The JSON form of a comparison")
+	section, _, ok := strings.Cut(section, "\n## ")
+	if !ok {
+		t.Fatal("FORMAT.md does not define the JSON form")
+	}
+	limit := 1.0
+	base := side("base", 9, func(int) figures { return typical })
+	for i := range base.Runs {
+		base.Runs[i].verdict.Load.AchievedRate = 500
+	}
+	c := mustCompareAll(t, base, []*Side{side("head", 9, func(int) figures { return typical.slower(1.2) })}, Config{Gate: &Gate{}, Budgets: Budgets{"p50": {Max: &limit}}})
+	data, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`"([a-z0-9_]+)":`).FindAllSubmatch(data, -1)
+	if len(names) < 100 {
+		t.Fatalf("only %d fields in %s", len(names), data)
+	}
+	for _, name := range names {
+		if !regexp.MustCompile(`\b` + string(name[1]) + `\b`).MatchString(section) {
+			t.Errorf("FORMAT.md lacks %s", name[1])
+		}
+	}
+}

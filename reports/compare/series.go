@@ -131,6 +131,9 @@ func (c *Comparison) lines() (*charts, []string) {
 	t := &charts{Sides: []*sideLines{}, Recovery: []*recovery{}}
 	width := bucketWidth(longest)
 	n := int((longest + width/2) / width)
+	if longest > 0 {
+		n = max(n, 1)
+	}
 	t.End, t.Width = line{longest.Seconds()}, line{width.Seconds()}
 	for i := range n {
 		t.At = append(t.At, (time.Duration(i) * width).Seconds())

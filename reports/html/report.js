@@ -102,14 +102,20 @@
         u.ctx.fillStyle = ink("--fault", alpha);
         u.ctx.fillRect(atX(u, from), u.bbox.top, Math.max(1, atX(u, to) - atX(u, from)), u.bbox.height);
       };
-      letters(u, 11, "left", "top");
-      let place = [];
       for (const fault of data.faults) {
-        const { from, to, injected, steady } = when(fault);
+        const { from, to, steady } = when(fault);
         if (from == null) continue;
         area(from, to, 0.2);
         if (steady > to) area(to, steady, 0.08);
-        if (!named) continue;
+      }
+    }),
+    drawAxes: u => within(u, () => {
+      if (!named) return;
+      letters(u, 11, "left", "top");
+      const place = [];
+      for (const fault of data.faults) {
+        const { from, to, injected } = when(fault);
+        if (from == null) continue;
         // Names that would overlap stand below one another, as long as there is room.
         const x = Math.max(u.bbox.left, atX(u, injected ?? from)) + 5 * px(), right = x + u.ctx.measureText(fault.name).width;
         if (atX(u, to) < u.bbox.left || x > u.bbox.left + u.bbox.width) continue;
@@ -117,8 +123,7 @@
         if (row < 0) row = place.length;
         if (row > 2) continue;
         place[row] = right + 6 * px();
-        u.ctx.fillStyle = ink("--soft");
-        u.ctx.fillText(fault.name, Math.min(x, u.bbox.left + u.bbox.width - (right - x) - 3 * px()), u.bbox.top + (3 + 13 * row) * px());
+        label(u, fault.name, x, u.bbox.top + (4 + 17 * row) * px(), ink("--ink"));
       }
     }),
     draw: u => within(u, () => {
@@ -202,7 +207,10 @@
       scales: { x: { time: false, ...x.scale }, y: scale },
       axes: [
         axis({ size: 20, splits: x.splits, values: (u, ticks) => ticks.map(x.tick) }),
-        axis({ size: gutter(), values: (u, ticks) => ticks.map(tick), show: true }),
+        axis({
+          size: gutter(), values: (u, ticks) => ticks.map(tick),
+          grid: { stroke: () => ink("--grid"), width: 1, filter: (u, splits) => splits.map(v => scale.distr !== 3 || Number.isInteger(+Math.log10(v).toFixed(9)) ? v : null) },
+        }),
       ],
       series: [{}].concat(series.map(s => ({
         label: s.label, stroke: () => ink(s.color), dash: s.dash, width: s.width || 1.5, paths: s.paths, points: s.points, fill: s.fill, show: true,
@@ -331,8 +339,8 @@
   let view = null;
   const op = $("op"), node = $("node"), show = $("show"), figures = $("figures");
   const viewOf = (o, n) => views.find(v => v.op === o && v.node === n);
-  const name = v => (v.op || "all operations") + (v.node ? " executed by " + v.node : "");
-  const describe = () => name(view).replace(/^a/, "A") + (view.n && view.n.length ? ", " + view.n[0].toLocaleString("en") + " in the run" : "") + ". Shown: " + seconds(shown[0]) + " to " + seconds(shown[1]) + ".";
+  const name = v => (v.op || "All operations") + (v.node ? " executed by " + v.node : "");
+  const describe = () => name(view) + (view.n && view.n.length ? ", " + view.n[0].toLocaleString("en") + " in the run" : "") + ". Shown: " + seconds(shown[0]) + " to " + seconds(shown[1]) + ".";
   function options() {
     const offer = (select, values, everything, kept, other) => {
       const chosen = select.value;

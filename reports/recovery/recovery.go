@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sort"
+	"sync"
 	"time"
 
 	"statequake/history"
@@ -223,16 +224,23 @@ func newMeasurement(r Run) *measurement {
 		}
 	}
 	m.ends = m.ends[:len(m.ends)-1] // each was the start of its key, and has moved to its end
-	sent := func(a, b int32) int {
-		return cmp.Or(cmp.Compare(r.Ops.At(int(a)).Sent, r.Ops.At(int(b)).Sent), cmp.Compare(a, b))
-	}
-	for k := range m.ends {
-		slices.SortFunc(m.byKey(int32(k)), sent)
-	}
-	slices.SortFunc(m.loads, func(a, b int32) int {
-		return cmp.Or(cmp.Compare(r.Ops.At(int(a)).Scheduled, r.Ops.At(int(b)).Scheduled), cmp.Compare(a, b))
+	// Of a long run each takes seconds.
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		sent := func(a, b int32) int {
+			return cmp.Or(cmp.Compare(r.Ops.At(int(a)).Sent, r.Ops.At(int(b)).Sent), cmp.Compare(a, b))
+		}
+		for k := range m.ends {
+			slices.SortFunc(m.byKey(int32(k)), sent)
+		}
 	})
-	m.load, m.probe = newPace(r, history.Load, before), newPace(r, history.Probe, before)
+	parts.Go(func() {
+		slices.SortFunc(m.loads, func(a, b int32) int {
+			return cmp.Or(cmp.Compare(r.Ops.At(int(a)).Scheduled, r.Ops.At(int(b)).Scheduled), cmp.Compare(a, b))
+		})
+		m.load, m.probe = newPace(r, history.Load, before), newPace(r, history.Probe, before)
+	})
+	parts.Wait()
 	m.markBad()
 	if len(latencies) > 0 {
 		m.baseOK = float64(len(latencies)) / float64(scheduled)

@@ -35,8 +35,8 @@ const historyFile = "history.jsonl"
 
 // losses counts how comparisons with a lost write ended.
 type losses struct {
-	Runs    int         `json:"runs"` // from which one acknowledged write was taken away
-	Checked int         `json:"checked"`
+	Program string      `json:"program_sha256"`
+	Runs    int         `json:"runs"`       // from which one acknowledged write was taken away
 	Codes   map[int]int `json:"exit_codes"` // of statequake compare
 }
 
@@ -48,12 +48,19 @@ func (c *campaign) lose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if pairs = usablePairs(pairs); len(pairs) < compare.DefaultPairs {
+		return tooFew(c.dir, len(pairs))
+	}
 	pairs = pairs[:compare.DefaultPairs]
 	dir := filepath.Join(c.dir, "loss")
+	if l, err := readLosses(dir); err == nil && c.resume && l.Program == c.program {
+		fmt.Fprintln(c.out, "loss is there")
+		return nil
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	l := losses{Codes: map[int]int{}}
+	l := losses{Program: c.program, Codes: map[int]int{}}
 	for bad := range pairs {
 		at := filepath.Join(dir, fmt.Sprintf("%02d", bad+1))
 		lossy := filepath.Join(at, "lossy")
@@ -68,7 +75,6 @@ func (c *campaign) lose(ctx context.Context) error {
 		if code != 1 {
 			return fmt.Errorf("%s: one acknowledged write is gone, but statequake check ends with %d:\n%s", lossy, code, text)
 		}
-		l.Checked++
 		for i, p := range pairs {
 			head := p.dirs[1]
 			if i == bad {
@@ -89,8 +95,8 @@ func (c *campaign) lose(ctx context.Context) error {
 				l.Codes[code]++
 			}
 		}
-		// The links are a copy of what is beside them.
-		if err := errors.Join(os.RemoveAll(filepath.Join(at, "base")), os.RemoveAll(filepath.Join(at, "head"))); err != nil {
+		// All but the verdict is there in the runs of aa.
+		if err := errors.Join(os.RemoveAll(filepath.Join(at, "base")), os.RemoveAll(filepath.Join(at, "head")), os.Remove(filepath.Join(lossy, historyFile))); err != nil {
 			return err
 		}
 		fmt.Fprintf(c.out, "[%d/%d, %s] loss: one write taken from %s; exit codes of %d comparisons so far: %v\n",
@@ -101,6 +107,15 @@ func (c *campaign) lose(ctx context.Context) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "loss.json"), append(data, '\n'), 0o644)
+}
+
+func readLosses(dir string) (*losses, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "loss.json"))
+	if err != nil {
+		return nil, err
+	}
+	l := new(losses)
+	return l, json.Unmarshal(data, l)
 }
 
 // place makes a link to a run directory.

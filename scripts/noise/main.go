@@ -21,8 +21,8 @@
 //
 // It exits 0 if equal sides were called a regression in at most 2 % of the
 // comparisons, every planted slowdown was found that was as large as what can be
-// found, and every loss ended with 1; 1 if not; 2 if the runs are too few to tell;
-// 3 if it could not be told.
+// found, and every loss ended with 1; 1 if not; 2 if nothing was planted or lost; 3 if
+// it could not be told.
 package main
 
 import (
@@ -100,6 +100,9 @@ func (c *campaign) run(ctx context.Context) (code int, err error) {
 	pairs, err := loadPairs(filepath.Join(c.dir, "aa"))
 	if err != nil {
 		return 0, err
+	}
+	if pairs = usablePairs(pairs); len(pairs) < compare.DefaultPairs {
+		return 0, tooFew(c.dir, len(pairs))
 	}
 	planted, err := plants(full.detect(pairs), pairs)
 	if err != nil {

@@ -18,9 +18,10 @@ type plant struct {
 	store, restart time.Duration // system.store_delay and system.restart_delay
 }
 
-// greatest bounds what is planted, as a share of the figure: where nothing can be
-// found at all, a plant that is four times as slow is not found either.
-const greatest = 3
+// greatest bounds what is planted, as a share of the figure: a machine on which ten
+// pairs do not find that something takes twice as long is of no use, and a head
+// that is slower still makes runs long.
+const greatest = 1
 
 // plants are sized by what ten pairs can find. A write waits for the flush under
 // way and for its own, so that a flush that takes longer delays it by at least as
