@@ -104,7 +104,8 @@ sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
-bench-view: build ## what the live view costs a load of 5,000/s, N pairs (10) of loads with and without a terminal
+bench-view: build ## what a frame, a status and an operation with --metrics cost, and N pairs (10) of loads of 5,000/s with and without a terminal
+	go test -count=5 -run '^$$' -bench '^Benchmark(Frame|Status|Observe)$$' ./cmd/statequake ./scenarios
 	go run ./scripts/viewbench -n $(N)
 
 bench-lag: ## how late operations are sent and arrive at 1,000/s and 5,000/s, N rounds (10), and the CPU it costs
