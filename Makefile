@@ -28,7 +28,7 @@ OPS      ?= 10000000
 SEEDS    ?= 10000
 PAIRS    ?= 20
 
-.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6 noise bench-view docs
+.PHONY: help run test check build e2e e2e-kubernetes catch faults survive kills proofs recovery stalls soak differential sim bench bench-lag bench-load bench-report throughput frontier fuzz fmt vet lint imports vuln k6 stall-k6 noise bench-view docs bench-paint
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,7 +104,8 @@ sim: ## simulate SEEDS clusters (10000) of the reference runtime on all CPUs
 bench: ## Go benchmarks matching BENCH (all), in the format that benchstat reads
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
-bench-view: build ## what the live view costs a load of 5,000/s, N pairs (10) of loads with and without a terminal
+bench-view: build ## what a frame, a status and an operation with --metrics cost, and N pairs (10) of loads of 5,000/s with and without a terminal
+	go test -count=5 -run '^$$' -bench '^Benchmark(Frame|Status|Observe)$$' ./cmd/statequake ./scenarios
 	go run ./scripts/viewbench -n $(N)
 
 bench-lag: ## how late operations are sent and arrive at 1,000/s and 5,000/s, N rounds (10), and the CPU it costs
@@ -117,6 +118,11 @@ bench-load: build ## CPU time per request of statequake load, wrk and vegeta, in
 bench-report: build ## size of report.html, time and memory of the reports of a run of OPS operations (10000000; 4 GB in TMPDIR), N times (3)
 	go run ./scripts/benchreport -ops $(OPS) -n $(N) $(ARGS)
 
+bench-paint: build ## how soon Chromium shows the report of a run of OPS operations (10000000; 4 GB in TMPDIR), N browsers (10)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	go run ./scripts/bighistory -ops $(OPS) "$$dir/run" && bin/statequake report "$$dir/run" >&2 && \
+	STATEQUAKE_REPORT="$$dir/run/report.html" STATEQUAKE_TIMES=$(N) go test -count=1 -timeout 30m -tags e2e -v -run '^TestReportPaint$$' ./cmd/statequake
+
 throughput: build ## five runs each of durable-throughput and memory-throughput, in the same format
 	@runs=$$(mktemp -d); for ack in durable memory; do \
 		bin/statequake run $$ack-throughput --runs 5 --out "$$runs/$$ack" >&2; \
@@ -128,7 +134,7 @@ throughput: build ## five runs each of durable-throughput and memory-throughput,
 frontier: build ## docs/frontier.* and docs/recovery.*: latency against loss of ack durable and memory when the power fails on all nodes, N runs (5) each of three stores
 	@runs=runs/frontier-$$(date +%Y%m%d-%H%M%S); worst=0; groups=(); \
 	for run in $$(seq $(N)); do for delay in 0 20 100; do for ack in durable memory; do \
-		name=$$ack; [ $$delay = 0 ] || name="$$ack, store +$$delay ms"; mkdir -p "$$runs/$$name"; \
+		name=$$ack; [ $$delay = 0 ] || name="$$ack +$$delay ms"; mkdir -p "$$runs/$$name"; \
 		[ $$run != 1 ] || groups+=("$$runs/$$name"); expect=; [ $$ack = memory ] || expect=0; status=0; \
 		bin/statequake run power-loss-all --seed $$((41 + run)) --set system.ack=$$ack --set system.store_delay=$${delay}ms \
 			--set expect.lost_acks=$$expect --out "$$runs/$$name/$$run" >"$$runs/$$name/$$run.log" 2>&1 || status=$$?; \

@@ -253,8 +253,15 @@ func (v *Verdict) answers() []answer {
 	return []answer{
 		{"safe", "Is it safe?", []tile{lost, v.checksTile()}},
 		{"fast", "Is it fast?", v.speedTiles()},
-		{"back", "Does it come back?", []tile{v.outageTile(), v.steadyTile()}},
+		{"back", "Does it come back?", v.backTiles()},
 	}
+}
+
+func (v *Verdict) backTiles() []tile {
+	if len(v.Faults) == 0 {
+		return []tile{{Name: "Faults", Value: "none", Note: "so this run does not tell"}}
+	}
+	return []tile{v.outageTile(), v.steadyTile()}
 }
 
 // checksTile says how many checks passed.

@@ -336,7 +336,7 @@ func TestHTMLIsOffline(t *testing.T) {
 	if !bytes.Contains(data, []byte("Permission is hereby granted")) {
 		t.Error("uPlot comes without its licence")
 	}
-	for _, fetch := range []string{"fetch(", "XMLHttpRequest", "WebSocket", "import(", "sendBeacon", "innerHTML", "@import", "url("} {
+	for _, fetch := range []string{"fetch(", "XMLHttpRequest", "WebSocket", "import(", "sendBeacon", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "localStorage", "@import", "url("} {
 		if strings.Contains(script+style, fetch) {
 			t.Errorf("the page uses %s", fetch)
 		}

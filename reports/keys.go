@@ -140,11 +140,10 @@ func (s *keyStrip) cells(ops *trace.Ops, known *recovery.Keys, a axis, place map
 		if row == 0 || !asked(kind) {
 			continue
 		}
-		b := a.bucket(op.Scheduled)
-		if op.Scheduled < a.start || b >= a.n { // a probe before or after the workload
+		if !a.holds(op.Scheduled) { // a probe before or after the workload
 			continue
 		}
-		c := &cells[int(row-1)*a.n+b]
+		c := &cells[int(row-1)*a.n+a.bucket(op.Scheduled)]
 		c.due++
 		if kind.Outcome == history.OK {
 			c.ok++

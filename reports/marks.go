@@ -106,11 +106,17 @@ func shownAt(x check.Violation, named map[string]*history.Op) (at time.Duration,
 // distribution is a latency distribution on an axis of percentiles, where p is
 // at -log10(1 - p/100): a stats.Curve.
 type distribution struct {
-	Name    string `json:"name"`
-	N       values `json:"n"` // one value: ok operations
-	Percent values `json:"percent"`
-	Latency values `json:"ms"`
+	Name    string   `json:"name"`
+	N       values   `json:"n"` // one value: ok operations
+	Percent percents `json:"percent"`
+	Latency values   `json:"ms"`
 }
+
+// percents are values with six decimals: 99.9998 is not 99.99985 on its axis.
+type percents []float64
+
+// MarshalJSON writes at most six decimals.
+func (p percents) MarshalJSON() ([]byte, error) { return appendNumbers(nil, p, 1e6), nil }
 
 // newDistributions are steady and during faults, or all if no fault disturbed
 // anything.
@@ -123,7 +129,7 @@ func newDistributions(c stats.Curves) []distribution {
 	out := []distribution{}
 	for _, name := range names {
 		curve := curves[name]
-		d := distribution{Name: name, N: values{float64(curve.N)}, Percent: values(curve.Percent)}
+		d := distribution{Name: name, N: values{float64(curve.N)}, Percent: curve.Percent}
 		for _, l := range curve.Latency {
 			d.Latency = append(d.Latency, fourDigits(milliseconds(l)))
 		}

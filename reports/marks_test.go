@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -11,6 +12,8 @@ import (
 
 	"statequake/history"
 	"statequake/reports/check"
+	"statequake/reports/stats"
+	"statequake/reports/trace"
 )
 
 func TestThresholdLines(t *testing.T) {
@@ -156,6 +159,29 @@ func TestKeyStripOfFault(t *testing.T) {
 			t.Errorf("%+v: %q", c, got)
 		}
 	}
+}
+
+// The percentiles of the longest curve that there is are all different when they
+// are written, and none is 100.
+func TestPercentsAreToldApart(t *testing.T) {
+	r := stats.Measure(bigTrace(600_000), stats.Config{Load: stats.Window{To: time.Hour}})
+	data, err := json.Marshal(newDistributions(r.Curves))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read []struct{ Percent []float64 }
+	if err := json.Unmarshal(data, &read); err != nil {
+		t.Fatal(err)
+	}
+	p := read[0].Percent
+	if len(p) < 100 || p[len(p)-1] != 99.9999 || !slices.IsSorted(p) || len(slices.Compact(slices.Clone(p))) != len(p) {
+		t.Errorf("the percentiles are %v", p)
+	}
+}
+
+func bigTrace(n int) *trace.Run {
+	_, run := bigRun(n)
+	return run
 }
 
 func TestFirst(t *testing.T) {

@@ -66,7 +66,20 @@ type axis struct {
 	n            int
 }
 
-func (a axis) bucket(at time.Duration) int { return int((at - a.start) / a.width) }
+// forever bounds instants, so that their differences can be told.
+const forever = 1 << 61 * time.Nanosecond
+
+func bounded(at time.Duration) time.Duration { return min(max(at, -forever), forever) }
+
+// bucket is the one that holds an instant, or the nearest one.
+func (a axis) bucket(at time.Duration) int {
+	return min(max(int((bounded(at)-a.start)/a.width), 0), a.n-1)
+}
+
+// holds tells whether an instant is in one of the buckets.
+func (a axis) holds(at time.Duration) bool {
+	return a.start <= at && (bounded(at)-a.start)/a.width < time.Duration(a.n)
+}
 
 // starts are the starts of the buckets in seconds.
 func (a axis) starts() values {
@@ -82,13 +95,14 @@ func (a axis) starts() values {
 // are then whole. Their width is 1, 2 or 5 times a power of ten seconds, at least
 // 200 ms, and 50 ms if the range is shorter than 5 s.
 func newAxis(first, last, anchor time.Duration, limit int) axis {
+	first, last, anchor = bounded(first), bounded(last), bounded(anchor)
 	width, next := 200*time.Millisecond, []time.Duration{5, 10, 20}
 	if last-first < 5*time.Second {
 		width = 50 * time.Millisecond
 	}
 	lay := func() axis {
 		start := anchor - (max(0, anchor-first)+width-1)/width*width
-		return axis{start, width, int((last-start)/width) + 1}
+		return axis{start, width, int((max(last, start)-start)/width) + 1}
 	}
 	for unit := 100 * time.Millisecond; ; unit *= 10 {
 		for _, factor := range next {
@@ -418,7 +432,7 @@ func (s *series) fill() {
 // numbers whose order is that of time, with the group in the lowest bits.
 type seriesWorker struct {
 	*series
-	packed []uint64
+	packed, spare []uint64
 }
 
 const (
@@ -451,7 +465,7 @@ func (w *seriesWorker) latencies(b int) {
 			n[v]++
 		}
 	}
-	slices.Sort(w.packed)
+	w.sort()
 	next, stop := make([]int, len(w.views)), make([]int, len(w.views)) // the percentile looked for, and its rank
 	for i := range w.views {
 		v := &w.views[i]
@@ -495,7 +509,7 @@ func (w *seriesWorker) underWay(b int) {
 	}
 	pack(w.returned, w.returnedEnd, end, 0)
 	pack(w.due, w.dueEnd, func(op *trace.Op) time.Duration { return op.Scheduled }, begins)
-	slices.Sort(w.packed)
+	w.sort()
 	now, most := make([]int32, len(w.views)), make([]int32, len(w.views))
 	for v := range now {
 		now[v] = w.inFlight[v*w.n+b]
@@ -520,6 +534,35 @@ func (w *seriesWorker) underWay(b int) {
 	}
 	for v := range most {
 		w.inFlight[v*w.n+b] = most[v]
+	}
+}
+
+// sort sorts packed by all but the group. By digits, lowest first, that takes a
+// quarter of the time that comparing takes.
+func (w *seriesWorker) sort() {
+	const digit = 11 // bits
+	if len(w.packed) < 1<<digit {
+		slices.Sort(w.packed)
+		return
+	}
+	w.spare = slices.Grow(w.spare[:0], len(w.packed))[:len(w.packed)]
+	highest := slices.Max(w.packed)
+	for shift := groupBits; highest>>shift > 0; shift += digit {
+		var place [1 << digit]int
+		for _, p := range w.packed {
+			place[p>>shift%(1<<digit)]++
+		}
+		sum := 0
+		for d, n := range place {
+			place[d] = sum
+			sum += n
+		}
+		for _, p := range w.packed {
+			to := &place[p>>shift%(1<<digit)]
+			w.spare[*to] = p
+			*to++
+		}
+		w.packed, w.spare = w.spare, w.packed
 	}
 }
 

@@ -214,6 +214,29 @@ func checkBucket(t *testing.T, what string, v *view, b int, in []history.Op, fro
 	}
 }
 
+// Long lists are sorted another way than short ones.
+func TestSeriesSort(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 8))
+	for _, n := range []int{0, 1, 2047, 2048, 5000, 100_000} {
+		for _, bits := range []int{0, 16, 17, 27, 28, 50, 64} {
+			w := &seriesWorker{}
+			for range n {
+				w.packed = append(w.packed, rng.Uint64()>>(64-bits))
+			}
+			want := slices.Sorted(slices.Values(w.packed))
+			w.sort()
+			for i, p := range w.packed {
+				if p>>groupBits != want[i]>>groupBits {
+					t.Fatalf("%d numbers of %d bits: number %d is %x, want %x", n, bits, i, p, want[i])
+				}
+			}
+			if slices.Sort(w.packed); !slices.Equal(w.packed, want) {
+				t.Fatalf("%d numbers of %d bits are not the same ones", n, bits)
+			}
+		}
+	}
+}
+
 // With as many names, nodes, buckets, outcomes and keys as there may be, what the
 // charts hold stays small, and no single failure or slow answer is lost in it.
 func TestTimelineSize(t *testing.T) {
@@ -436,6 +459,25 @@ func checkCells(t *testing.T, what string, tl *timeline, row keyRow, ops []histo
 		}
 		if got := row.Cells[b : b+1]; got != want {
 			t.Fatalf("%s: cell %d is %q, want %q", what, b, got, want)
+		}
+	}
+}
+
+// Instants that no run has break nothing.
+func TestTimelineOfNonsense(t *testing.T) {
+	extremes := []time.Duration{math.MinInt64, -time.Hour, 0, time.Second, math.MaxInt64 - 1, math.MaxInt64}
+	for _, first := range extremes {
+		for _, last := range extremes {
+			for _, anchor := range extremes {
+				tr := trace.Of(&history.Run{Ops: []history.Op{
+					{Phase: history.Load, Scheduled: first, Sent: first, Returned: last, Outcome: history.OK},
+					{Phase: history.Load, Scheduled: last, Sent: last, Returned: first, Outcome: history.Info},
+				}})
+				tl := newTimeline(&Verdict{run: tr, keys: &recovery.Keys{}, Load: Load{Start: anchor, Duration: time.Second}})
+				if len(tl.At) < 1 || len(tl.At) > maxBuckets+1 {
+					t.Errorf("from %d to %d, load at %d: %d buckets", first, last, anchor, len(tl.At))
+				}
+			}
 		}
 	}
 }

@@ -63,9 +63,12 @@ type values []float64
 var unknown = math.NaN()
 
 // MarshalJSON writes at most four decimals.
-func (v values) MarshalJSON() ([]byte, error) {
-	b := []byte{'['}
-	for i, x := range v {
+func (v values) MarshalJSON() ([]byte, error) { return appendNumbers(nil, v, 1e4), nil }
+
+// appendNumbers appends an array of numbers that are rounded to 1/per.
+func appendNumbers(b []byte, numbers []float64, per float64) []byte {
+	b = append(b, '[')
+	for i, x := range numbers {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -73,9 +76,9 @@ func (v values) MarshalJSON() ([]byte, error) {
 			b = append(b, "null"...)
 			continue
 		}
-		b = strconv.AppendFloat(b, math.Round(x*1e4)/1e4, 'f', -1, 64)
+		b = strconv.AppendFloat(b, math.Round(x*per)/per, 'f', -1, 64)
 	}
-	return append(b, ']'), nil
+	return append(b, ']')
 }
 
 // newTimeline prepares the charts of a run that was judged.

@@ -261,8 +261,8 @@ func TestReportInBrowser(t *testing.T) {
 			role := fmt.Sprint(n.Role.Value)
 			seen[role]++
 			switch role {
-			case "image", "button", "link", "combobox", "slider", "table", "region", "heading", "group":
-				if !n.Ignored && (n.Name.Value == nil || n.Name.Value == "") && role != "group" {
+			case "image", "button", "link", "combobox", "slider", "table", "region", "heading":
+				if !n.Ignored && (n.Name.Value == nil || n.Name.Value == "") {
 					t.Errorf("a %s has no name", role)
 				}
 			}

@@ -174,12 +174,7 @@ func (s *script) add(place, command string) {
 	s.places = append(s.places, place)
 	fmt.Fprintf(&s.text, "printf '\\n@@ begin %d %%s\\n' $(date +%%s.%%N)\n", s.commands)
 	s.commands++
-	calls := commandLines(command)
-	if len(calls) == 1 && slices.Contains([]string{"run", "ab", "load"}, calls[0].words[1]) && !strings.Contains(command, "|") {
-		out := ""
-		if i := slices.Index(calls[0].words, "--out"); i > 0 {
-			out = calls[0].words[i+1]
-		}
+	if again, out := repeatable(command); again {
 		fmt.Fprintf(&s.text, `for try in 1 2 3; do
 {
 %s
@@ -195,6 +190,21 @@ done
 		fmt.Fprintf(&s.text, "%s\nrc=$?\n", command)
 	}
 	fmt.Fprintf(&s.text, "printf '\\n@@ end %%d %%s\\n' $rc $(date +%%s.%%N)\n[ $rc = %d ] || exit 1\n", want)
+}
+
+// repeatable reports whether a command makes runs, and where, if it says so.
+func repeatable(command string) (again bool, out string) {
+	calls := commandLines(command)
+	switch {
+	case strings.HasPrefix(command, "make run"):
+		return true, ""
+	case len(calls) != 1 || !slices.Contains([]string{"run", "ab", "load"}, calls[0].words[1]) || strings.Contains(command, "|"):
+		return false, ""
+	}
+	if i := slices.Index(calls[0].words, "--out"); i > 0 {
+		out = calls[0].words[i+1]
+	}
+	return true, out
 }
 
 // run runs the script in a clone.

@@ -665,7 +665,7 @@ func TestDocChecks(t *testing.T) {
 		"statequake run quickstart --set load.durations=5s":   "load.durations",
 		"statequake run my-own.yaml":                          "nothing here writes it",
 		"statequake run bugs/no-fenc":                         "no-fence",
-		"statequake compare runs/1":                           "accepts 2 arg",
+		"statequake compare runs/1":                           "at least 2 arg",
 		"sleep 1 && statequake run quickstart --runs a":       "invalid",
 		"statequake run examples/lossy/witness.yaml --seed 1": "",
 	} {

@@ -27,6 +27,8 @@ const (
 	// toldEvents is how many events of faults, and how many violations, a run
 	// tells in lines of their own.
 	toldEvents = 200
+	// toldBytes is about how long such a line is at most; the verdict has the rest.
+	toldBytes = 500
 )
 
 // terminal tells whether f is a terminal that shows colours, and how wide it is
@@ -106,7 +108,7 @@ func (p *progress) begin(dir string) {
 	p.view = view{title: title}
 	p.told = newTold()
 	p.mu.Unlock()
-	p.say(title + ", into " + dir)
+	p.say(reports.Harmless(title) + ", into " + dir)
 }
 
 // show draws a status. It does not wait.
@@ -160,7 +162,7 @@ func generatorSoFar(st *scenarios.Status) stats.Fitness {
 func (t *told) events(st *scenarios.Status) (lines []string) {
 	add := func(format string, args ...any) {
 		if t.lines++; t.lines <= toldEvents {
-			lines = append(lines, reports.Harmless(fmt.Sprintf(format, args...)))
+			lines = append(lines, reports.Clip(fmt.Sprintf(format, args...), toldBytes))
 		}
 	}
 	for i := range st.Faults {
@@ -184,7 +186,7 @@ func (t *told) events(st *scenarios.Status) (lines []string) {
 	}
 	if st.Aborted != "" && !t.aborted {
 		t.aborted = true
-		lines = append(lines, reports.Harmless(st.Aborted))
+		lines = append(lines, reports.Clip(st.Aborted, toldBytes))
 	}
 	return lines
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"statequake/loadgen"
 	"statequake/scenarios"
@@ -108,6 +109,53 @@ func TestPlainLinesOfADay(t *testing.T) {
 	}
 	if n < 200 || n > 1500 {
 		t.Errorf("%d lines a day", n)
+	}
+}
+
+// TestEvents: lines about faults and violations come once, are bounded in number
+// and length, and hold no control characters, whoever chose the names.
+func TestEvents(t *testing.T) {
+	told := newTold()
+	st := hostile().status
+	lines := told.events(&st)
+	if again := told.events(&st); len(lines) != 7 || len(again) != 0 { // three with evidence, one back, two violations, the end
+		t.Errorf("%d lines, then %d:\n%s", len(lines), len(again), strings.Join(lines, "\n"))
+	}
+	for i := range 1000 {
+		f := st.Faults[0]
+		f.Name = fmt.Sprintf("fault-%d", i)
+		st.Faults = append(st.Faults, f)
+	}
+	lines = append(lines, told.events(&st)...)
+	if len(lines) > toldEvents+1 {
+		t.Errorf("%d lines", len(lines))
+	}
+	for _, l := range lines {
+		if len(l) > toldBytes+100 || strings.ContainsFunc(l, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%d bytes: %q", len(l), l)
+		}
+	}
+}
+
+// TestCompose: the region is drawn where it was, below what is printed, and goes
+// up as many rows as a terminal that became narrower has made of it.
+func TestCompose(t *testing.T) {
+	s := &screen{live: true}
+	region := func(lines ...string) func(int, int) []string { return func(int, int) []string { return lines } }
+	step := func(lines []string, region func(int, int) []string, width int) string {
+		return strings.NewReplacer(together, "", shown, "", cutting, "", breaking, "", toEnd, "K", below, "J", "\x1b[", "^").Replace(string(s.compose(lines, region, width, 24)))
+	}
+	for _, tc := range []struct{ name, got, want string }{
+		{"first", step([]string{"said"}, region("one", strings.Repeat("x", 50), "three"), 80), "\rKsaidK\noneK\n" + strings.Repeat("x", 50) + "K\nthreeKJ\r"},
+		{"again", step(nil, region("one", strings.Repeat("x", 50), "three"), 80), "\r^2AoneK\n" + strings.Repeat("x", 50) + "K\nthreeKJ\r"},
+		// The line of 50 takes 3 rows of 20.
+		{"narrow", step(nil, region("a", "b"), 20), "\r^4AK^1BK^1BK^1BK^1BK^4AaK\nbKJ\r"},
+		{"gone", step([]string{"said"}, nil, 20), "\r^1AK^1BK^1AsaidK\n\r"},
+		{"plain", step([]string{"said"}, nil, 20), "said\n"},
+	} {
+		if tc.got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.name, tc.got, tc.want)
+		}
 	}
 }
 

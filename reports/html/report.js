@@ -413,16 +413,8 @@
   // The panels.
 
   // A bucket is a step from its start to the next one's; the last one gets an end
-  // to reach to, and one between unknown ones, which has no step, a point.
-  const stepped = {
-    paths: uPlot.paths.stepped({ align: 1 }),
-    points: { show: true, size: 5, filter: (u, i) => {
-      const d = u.data[i], found = [];
-      for (let k = 0; k < d.length; k++) if (d[k] != null && d[k - 1] == null && d[k + 1] == null) found.push(k);
-      return found;
-    } },
-  };
-  const quiet = { paths: stepped.paths, points: { show: false } };
+  // to reach to.
+  const stepped = { paths: uPlot.paths.stepped({ align: 1, alignGaps: 1 }), points: { show: false } };
   const steps = columns => {
     const at = data.at_s || [], n = at.length;
     return n === 0 ? [[]] : [at.concat(at[n - 1] + data.width_s[0]), ...columns.map(c => c ? c.concat(c[n - 1]) : new Array(n + 1).fill(0))];
@@ -517,7 +509,7 @@
     const u = panel("errors", {
       height: 110, stepped: true, table: stack(), scale: upward(1.25), tick: plainTick,
       series: [...kinds].reverse().map(([label, key, color, area]) => ({
-        label, color, area, ...quiet, say: v => plain(v) + "/s", raw: () => view[key] || [],
+        label, color, area, ...stepped, say: v => plain(v) + "/s", raw: () => view[key] || [],
         fill: u => area === "solid" ? ink(color, 0.6) : area === "hatch" ? hatched(u, ink(color)) : dotted(u, ink(color)),
       })),
     });

@@ -3,6 +3,7 @@ package plot
 import (
 	"image/color"
 	"math"
+	"slices"
 	"strings"
 
 	gonum "gonum.org/v1/plot"
@@ -266,6 +267,26 @@ func (b box) meets(o box) bool {
 	return b.left < o.right && o.left < b.right && b.bottom < o.top && o.bottom < b.top
 }
 
+// end is the point of the box that is closest to another.
+func (b box) end(from vg.Point) vg.Point {
+	return vg.Point{X: min(max(from.X, b.left), b.right), Y: min(max(from.Y, b.bottom), b.top)}
+}
+
+// lineFrom is the line from a point to the box, as small boxes along it.
+func (b box) lineFrom(from vg.Point) []box {
+	const parts = 10
+	end := b.end(from)
+	line := make([]box, parts)
+	for i := range line {
+		x, y := from.X+(end.X-from.X)*vg.Length(i)/parts, from.Y+(end.Y-from.Y)*vg.Length(i)/parts
+		line[i] = box{x - 2, x + 2, y - 2, y + 2}
+	}
+	return line
+}
+
+// nearby is the distance of a name from its point up to which no line leads to it.
+const nearby = 2
+
 // beside finds the place of a name near a point, inside of data: of some places
 // around the point, the near ones first, the one that hides the least. taken is
 // what is drawn already, names what is written. far says that the place is so far
@@ -294,11 +315,19 @@ func beside(data vg.Rectangle, at vg.Point, name string, taken, names []box) (pl
 					hidden += 100
 				}
 			}
+			if distance > nearby {
+				line := tried.lineFrom(at)
+				for _, o := range names {
+					if slices.ContainsFunc(line, o.meets) {
+						hidden += 4 // the line would lead through a name
+					}
+				}
+			}
 			if tried.left < data.Min.X || tried.right > data.Max.X || tried.bottom < data.Min.Y || tried.top > data.Max.Y {
 				hidden += 10_000 // it would be cut off, or lie on an axis
 			}
 			if hidden < least {
-				least, place, b, far = hidden, p, tried, distance > 3
+				least, place, b, far = hidden, p, tried, distance > nearby
 			}
 		}
 	}

@@ -200,21 +200,38 @@ func paintFrontier(c draw.Canvas, points []frontierPoint, x, y func(float64) vg.
 		taken = append(taken, box{at.X - 5, at.X + 5, at.Y - 5, at.Y + 5})
 	}
 	var names []box
-	for i, p := range points {
+	for _, i := range fromTheRight(points) {
+		p := points[i]
 		at := vg.Point{X: x(p.x.median), Y: y(p.y.median)}
 		name := p.label((c.Max.X - c.Min.X) * 0.45)
-		place, b, far := beside(c.Rectangle, at, name, taken, names)
-		if far {
-			end := vg.Point{X: min(max(at.X, b.left), b.right), Y: b.top}
-			if at.Y < b.bottom {
-				end.Y = b.bottom
+		avoid := slices.Clone(taken)
+		for j, o := range points { // a name close to another point would seem to be its
+			if j != i {
+				x, y := x(o.x.median), y(o.y.median)
+				avoid = append(avoid, box{x - 12, x + 12, y - 12, y + 12})
 			}
+		}
+		place, b, far := beside(c.Rectangle, at, name, avoid, names)
+		if far {
+			end := b.end(at)
 			c.StrokeLine2(stroke(light(looks[i].color, 0.6), 0.6), at.X, at.Y, end.X, end.Y)
+			taken = append(taken, b.lineFrom(at)...)
 		}
 		fillBox(c, light(white, 0.8), b.left, b.right, b.bottom, b.top)
 		c.FillText(usualText, place, name)
 		names = append(names, b)
 	}
+}
+
+// fromTheRight orders points for their names: one near the right edge has the
+// fewest places for it.
+func fromTheRight(points []frontierPoint) []int {
+	order := make([]int, len(points))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(points[b].x.median, points[a].x.median) })
+	return order
 }
 
 // zeroTicks are those of a logarithmic axis with 0 below its break, at bottom.

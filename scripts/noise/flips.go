@@ -29,7 +29,7 @@ var full = effort{draws: 20000, resamples: 200, inner: 2000, verifying: 4000}
 // figures are those whose smallest detectable change is told.
 var figures = []string{"p50", "p99", "throughput", "outage"}
 
-// pair is two runs of one program, one after the other.
+// pair is two runs that followed each other, of one program unless it is a plant.
 type pair struct {
 	runs [2]compare.Run
 	dirs [2]string
@@ -43,8 +43,16 @@ func loadPairs(dir string) ([]pair, error) {
 		return nil, err
 	}
 	var pairs []pair
+	var program string
 	for _, folder := range folders { // sorted
-		more, err := loadAB(filepath.Dir(folder))
+		folder = filepath.Dir(folder)
+		if r, err := readRecord(folder); err == nil {
+			if program != "" && r.Program != program {
+				return nil, fmt.Errorf("%s: its runs are of another program than those before it\nhint: remove %s", folder, dir)
+			}
+			program = r.Program
+		}
+		more, err := loadAB(folder)
 		if err != nil {
 			return nil, err
 		}
@@ -77,6 +85,12 @@ func loadAB(dir string) ([]pair, error) {
 		}
 	}
 	return pairs, nil
+}
+
+// usablePairs are those of which both runs passed. The others are left out by
+// compare, too, and comparisons of fewer pairs are more careful.
+func usablePairs(pairs []pair) []pair {
+	return slices.DeleteFunc(slices.Clone(pairs), func(p pair) bool { return compared(p.runs[:1], p.runs[1:]).Pairs == 0 })
 }
 
 // compared is the comparison of pairs, with the defaults of statequake ab.
@@ -140,8 +154,12 @@ func shiftToRegression(m *compare.Metric) float64 {
 	if m.Better == "higher" {
 		better, estimate = -math.Log(*m.High), -estimate
 	}
-	return max(-better, math.Log1p(m.Margin)-estimate)
+	return max(-better, math.Log1p(m.Margin)-estimate) + beyond
 }
+
+// beyond is what the better end of an interval has to be worse than no change, as a
+// logarithm: more than a value in whole nanoseconds is rounded by.
+const beyond = 1e-6
 
 // effect is a shift as a share of the figure: how much longer, or, of a figure of
 // which higher is better, how much less.

@@ -40,14 +40,10 @@ type losses struct {
 	Codes   map[int]int `json:"exit_codes"` // of statequake compare
 }
 
-// lose takes one acknowledged write away from each of ten heads of the A/A runs, one
-// at a time, has the run judged again, and compares ten pairs of which that one is
+// lose takes one acknowledged write away from each of ten heads of the A/A pairs, which
+// are usable, one at a time, has the run judged again, and compares ten pairs of which that one is
 // bad, and the bad run alone.
-func (c *campaign) lose(ctx context.Context) error {
-	pairs, err := loadPairs(filepath.Join(c.dir, "aa"))
-	if err != nil {
-		return err
-	}
+func (c *campaign) lose(ctx context.Context, pairs []pair) error {
 	pairs = pairs[:compare.DefaultPairs]
 	dir := filepath.Join(c.dir, "loss")
 	if l, err := readLosses(dir); err == nil && c.resume && l.Program == c.program {

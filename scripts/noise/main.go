@@ -21,8 +21,8 @@
 //
 // It exits 0 if equal sides were called a regression in at most 2 % of the
 // comparisons, every planted slowdown was found that was as large as what can be
-// found, and every loss ended with 1; 1 if not; 2 if the runs are too few to tell;
-// 3 if it could not be told.
+// found, and every loss ended with 1; 1 if not; 2 if nothing was planted or lost, or too
+// few runs of a plant passed; 3 if it could not be told.
 package main
 
 import (
@@ -44,9 +44,9 @@ import (
 const target = 0.02
 
 func main() {
-	c := campaign{out: os.Stdout}
+	c := campaign{effort: full, out: os.Stdout}
 	var dir string
-	flag.IntVar(&c.pairs, "pairs", 20, "A/A pairs, at least 10")
+	flag.IntVar(&c.pairs, "pairs", 20, "A/A pairs, an even number of at least 10")
 	flag.StringVar(&c.binary, "bin", "bin/statequake", "the program")
 	flag.StringVar(&c.scenario, "scenario", "scripts/noise/gate.yaml", "a closed loop with one fault, whose outage grows with system.restart_delay")
 	flag.Func("set", "field of the scenario, PATH=VALUE, for all runs of it; may be given several times", func(s string) error {
@@ -62,7 +62,7 @@ func main() {
 	var code int
 	var err error
 	if dir != "" {
-		code, err = full.analyse(dir, c.out)
+		code, err = c.analyse(dir, c.out)
 	} else {
 		code, err = c.run(ctx)
 	}
@@ -75,20 +75,18 @@ func main() {
 
 // run makes all runs and ends with their analysis.
 func (c *campaign) run(ctx context.Context) (code int, err error) {
-	if c.pairs < compare.DefaultPairs {
-		return 0, fmt.Errorf("-pairs %d: a comparison of %d pairs cannot be drawn from them", c.pairs, compare.DefaultPairs)
+	if c.pairs < compare.DefaultPairs || c.pairs%partPairs != 0 {
+		return 0, fmt.Errorf("-pairs %d: must be even, and at least the %d that a comparison takes", c.pairs, compare.DefaultPairs)
 	}
 	if err := c.begin(); err != nil {
 		return 0, err
 	}
-	for i := range parts(c.pairs) {
-		n := min(partPairs, c.pairs-i*partPairs)
-		if err := c.ab(ctx, fmt.Sprintf("aa/part-%02d", i+1), c.scenario, 1+i*partPairs, n, c.set); err != nil {
-			return 0, err
-		}
+	pairs, err := c.equal(ctx)
+	if err != nil {
+		return 0, err
 	}
 	// The loss takes runs of aa, and little time: before those that take more.
-	if err := c.lose(ctx); err != nil {
+	if err := c.lose(ctx, pairs); err != nil {
 		return 0, err
 	}
 	for i, options := range bugOptions {
@@ -97,22 +95,68 @@ func (c *campaign) run(ctx context.Context) (code int, err error) {
 			return 0, err
 		}
 	}
-	pairs, err := loadPairs(filepath.Join(c.dir, "aa"))
-	if err != nil {
-		return 0, err
-	}
-	planted, err := plants(full.detect(pairs), pairs)
+	planted, err := plants(c.detect(pairs), pairs)
 	if err != nil {
 		return 0, err
 	}
 	for i, p := range planted {
-		err := c.ab(ctx, p.name, c.scenario, 1001+100*i, compare.DefaultPairs, c.set, "--gate", "default",
-			"--head-set", "system.store_delay="+p.store.String(), "--head-set", "system.restart_delay="+p.restart.String())
-		if err != nil {
+		if err := c.plant(ctx, p, 1001+100*i); err != nil {
 			return 0, err
 		}
 	}
-	return full.analyse(c.dir, c.out)
+	return c.analyse(c.dir, c.out)
+}
+
+// equal makes the A/A pairs and returns those of which both runs passed. If runs are
+// unknown it makes further pairs, at most half as many again.
+func (c *campaign) equal(ctx context.Context) (usable []pair, err error) {
+	for made := 0; len(usable) < c.pairs && made < c.pairs*3/2; {
+		if made >= c.pairs {
+			c.runs += 2 * partPairs
+			fmt.Fprintf(c.out, "%d of %d pairs are usable: further ones are made\n", len(usable), made)
+		}
+		name := fmt.Sprintf("aa/part-%02d", 1+made/partPairs)
+		if err := c.ab(ctx, name, c.scenario, 1+made, partPairs, c.set); err != nil {
+			return nil, err
+		}
+		made += partPairs
+		pairs, err := loadAB(filepath.Join(c.dir, name))
+		if err != nil {
+			return nil, err
+		}
+		usable = append(usable, usablePairs(pairs)...)
+	}
+	if len(usable) < compare.DefaultPairs {
+		return nil, tooFew(c.dir, len(usable))
+	}
+	return usable, nil
+}
+
+// plant makes the pairs of a plant, and makes them again, once, if too few of them
+// are usable to decide.
+func (c *campaign) plant(ctx context.Context, p plant, seed int) error {
+	for again := range 2 {
+		resume := c.resume
+		c.resume = resume && again == 0
+		err := c.ab(ctx, p.name, c.scenario, seed, compare.DefaultPairs, c.set, "--gate", "default",
+			"--head-set", "system.store_delay="+p.store.String(), "--head-set", "system.restart_delay="+p.restart.String())
+		c.resume = resume
+		if err != nil {
+			return err
+		}
+		pairs, err := loadAB(filepath.Join(c.dir, p.name))
+		if err != nil {
+			return err
+		}
+		if r := comparedAsMade(pairs); r.Pairs >= r.Least {
+			return nil
+		}
+		if again == 0 {
+			c.runs += 2 * compare.DefaultPairs
+			fmt.Fprintf(c.out, "%s: too few pairs are usable; they are made again\n", p.name)
+		}
+	}
+	return nil
 }
 
 // analyse reads the runs in dir, writes the tables to out and into dir, and turns

@@ -321,6 +321,105 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// fakeRuns stands for the program in a whole campaign: ab leaves runs, of which one
+// is unknown, check and compare find the loss.
+const fakeRuns = `#!/bin/sh
+echo "$*" >>calls
+case $1 in check|compare) exit 1;; esac
+scenario=$2 slow=1
+for out; do :; done
+while [ $# -gt 0 ]; do
+	case $1 in
+	--pairs) pairs=$2;;
+	--seed) seed=$2;;
+	system.store_delay=*) slow=1.9;;
+	esac
+	shift
+done
+i=1
+while [ $i -le $pairs ]; do
+	for side in base head; do
+		dir=$out/$side/000$i
+		mkdir -p $dir
+		cp history.jsonl $dir
+		echo 'system: {restart_delay: 500ms}' >$dir/scenario.yaml
+		: >$dir/faults.jsonl
+		: >$dir/samples.jsonl
+		awk -v seed=$((seed + i)) -v side=$side -v slow=$slow '
+			function by(v) { return v * exp(0.06 * (rand() + rand() + rand() - 1.5)) * (side == "head" ? slow : 1) }
+			BEGIN {
+				srand(2 * seed + (side == "head"))
+				printf "{\"version\": 1, \"verdict\": \"%s\", \"scenario\": \"gate\", ", (seed == 4 && side == "head" ? "unknown" : "pass")
+				printf "\"latency_ns\": {\"all\": {\"p50\": %d, \"p99\": %d, \"n\": 9}}, ", by(6e6), by(2e7)
+				printf "\"throughput_per_s\": {\"all\": %f}, \"lost_acks\": 0, ", 1e7 / by(2500)
+				printf "\"faults\": [{\"recovery\": {\"outage_ns\": {\"max\": %d}}}]}\n", by(1.2e9)
+			}' >$dir/verdict.json
+		echo "$side $i/$pairs: pass, p99 1 ms, exit code 0, took 0s" >&2
+	done
+	i=$((i + 1))
+done
+echo '{}'
+case $scenario in bugs/*) exit 1;; esac
+[ $slow = 1 ] && exit 5
+exit 4
+`
+
+// A whole campaign: an unknown run is made up for, plants are found, every loss
+// ends with 1; what is there is kept.
+func TestCampaign(t *testing.T) {
+	history, err := os.ReadFile("../../fixtures/histories/legal/history.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	if err := errors.Join(os.WriteFile("history.jsonl", history, 0o644), os.WriteFile("fake", []byte(fakeRuns), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	count := func(command string) (n int) {
+		data, err := os.ReadFile("calls")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if strings.HasPrefix(line, command+" ") {
+				n++
+			}
+		}
+		return n
+	}
+	campaigned := func(pairs int) (int, string) {
+		var out strings.Builder
+		c := campaign{effort: few, pairs: pairs, binary: "./fake", scenario: "gate.yaml", dir: "runs", resume: true, out: &out}
+		code, err := c.run(t.Context())
+		if err != nil {
+			t.Fatalf("%v\n%s", err, &out)
+		}
+		return code, out.String()
+	}
+	code, text := campaigned(10)
+	if code != 0 {
+		t.Errorf("exit code %d\n%s", code, text)
+	}
+	for _, want := range []string{
+		"9 of 10 pairs are usable: further ones are made",
+		"Equal sides: 12 pairs, 11 of them usable.",
+		"10 pairs: exit code 4 | p50 |",
+		"ten pairs and one | 180 | 180 |",
+		"has the bug ack-before-journal | 4 | 4 |",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	if ab, compared := count("ab"), count("compare"); ab != 6+4+2 || compared != 180 {
+		t.Errorf("%d calls of ab, %d of compare", ab, compared)
+	}
+	again, _ := campaigned(10)
+	if again != code || count("ab") != 6+4+2 || count("compare") != 180 {
+		t.Errorf("it is made again: exit code %d, %d calls of ab", again, count("ab"))
+	}
+}
+
 // The campaign is red if equal sides are called a regression too often, if a
 // planted change that is large enough is not found, and if a loss does not end with
 // 1; it is never green if something was not run.
@@ -338,7 +437,7 @@ func TestCode(t *testing.T) {
 		for _, name := range figures {
 			p.smallest[name], p.between[name] = 0.3, [2]float64{0.2, 0.4}
 		}
-		return &result{pairs: pairs, usable: 10, power: p, all: p.tally, plants: slow(0.8),
+		return &result{made: 10, pairs: pairs, power: p, all: p.tally, plants: slow(0.8),
 			losses: &losses{Codes: map[int]int{1: 100}}, bugs: []int{1, 1}}
 	}
 	for _, tt := range []struct {
@@ -348,12 +447,12 @@ func TestCode(t *testing.T) {
 	}{
 		{"good", func(*result) {}, 0},
 		{"false regressions", func(r *result) { r.power.tally.regression = 21 }, 1},
-		{"too few", func(r *result) { r.usable = 9 }, 2},
 		{"a loss that passes", func(r *result) { r.losses.Codes[0] = 1 }, 1},
 		{"a bug that passes", func(r *result) { r.bugs[1] = 5 }, 1},
 		{"no loss", func(r *result) { r.losses = nil }, 2},
 		{"no plant", func(r *result) { r.plants = nil }, 2},
 		{"a plant that is too small to be found", func(r *result) { r.plants = slow(0.1) }, 0},
+		{"a plant of too few pairs", func(r *result) { r.plants[0].report.Pairs = 5 }, 2},
 		{"a plant that is missed", func(r *result) {
 			r.plants = slow(0.8)
 			metricOf(r.plants[0].report, "p99").Decision = compare.Inconclusive
@@ -389,13 +488,41 @@ func TestAnalyse(t *testing.T) {
 	if err != nil || code != 2 { // nothing was planted
 		t.Fatalf("exit code %d, %v", code, err)
 	}
+	if data, err := os.ReadFile(filepath.Join(dir, "noise.md")); err != nil || string(data) != one.String() {
+		t.Errorf("noise.md: %v", err)
+	}
 	if _, err := few.analyse(dir, &two); err != nil || one.String() != two.String() {
 		t.Errorf("the same runs give other tables: %v\n%s\n%s", err, &one, &two)
 	}
 	if _, err := few.analyse(t.TempDir(), &two); err == nil {
 		t.Error("an empty folder is analysed")
 	}
-	if data, err := os.ReadFile(filepath.Join(dir, "noise.md")); err != nil || string(data) != one.String() {
-		t.Errorf("noise.md: %v", err)
+	// Runs of two programs are not one campaign.
+	more := made(t, rand.New(rand.NewPCG(9, 2)), 2, nil)
+	if err := os.Rename(filepath.Dir(filepath.Dir(more[0].dirs[0])), filepath.Join(dir, "aa", "part-02")); err != nil {
+		t.Fatal(err)
+	}
+	for i, program := range []string{"a", "b"} {
+		if err := writeRecord(filepath.Join(dir, "aa", fmt.Sprintf("part-%02d", i+1)), &record{Program: program}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := few.analyse(dir, &two); err == nil || !strings.Contains(err.Error(), "part-02: its runs are of another program") {
+		t.Errorf("two programs: %v", err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "aa", "part-02")); err != nil {
+		t.Fatal(err)
+	}
+	// Nine pairs are not ten.
+	file := filepath.Join(dir, "aa", "part-01", "head", "0003", "verdict.json")
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, bytes.Replace(text, []byte(`"pass"`), []byte(`"unknown"`), 1), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := few.analyse(dir, &two); err == nil || !strings.Contains(err.Error(), "9 A/A pairs of runs that passed, at least 10 are needed") {
+		t.Errorf("nine pairs: %v", err)
 	}
 }

@@ -17,8 +17,8 @@ import (
 // result is what the runs in a folder say.
 type result struct {
 	effort
-	pairs  []pair
-	usable int // pairs of which both runs passed
+	made   int    // A/A pairs
+	pairs  []pair // of which both runs passed
 	asMade []*compare.Report
 
 	power    *power
@@ -44,11 +44,11 @@ func (e effort) measure(dir string) (*result, error) {
 		return nil, err
 	}
 	const k = compare.DefaultPairs
-	if len(pairs) < k {
-		return nil, fmt.Errorf("%s: %d A/A pairs, at least %d are needed", dir, len(pairs), k)
+	made := len(pairs)
+	if pairs = usablePairs(pairs); len(pairs) < k {
+		return nil, tooFew(dir, len(pairs))
 	}
-	r := &result{effort: e, pairs: pairs, power: e.detect(pairs), verified: map[string]float64{}}
-	r.usable = comparedAsMade(pairs).Pairs
+	r := &result{effort: e, made: made, pairs: pairs, power: e.detect(pairs), verified: map[string]float64{}}
 	for chunk := range slices.Chunk(pairs, k) {
 		if len(chunk) == k {
 			r.asMade = append(r.asMade, comparedAsMade(chunk))
@@ -89,6 +89,10 @@ func (e effort) measure(dir string) (*result, error) {
 	return r, err
 }
 
+func tooFew(dir string, n int) error {
+	return fmt.Errorf("%s: %d A/A pairs of runs that passed, at least %d are needed\nhint: a run is unknown if its load generator did not get to run: leave the machine alone", dir, n, compare.DefaultPairs)
+}
+
 func loadPlants(dir string) ([]planted, error) {
 	records, err := filepath.Glob(filepath.Join(dir, "plant-*.json"))
 	if err != nil {
@@ -119,22 +123,29 @@ func loadPlants(dir string) ([]planted, error) {
 // code is the exit code of the campaign.
 func (r *result) code() int {
 	switch {
-	case r.usable < compare.DefaultPairs:
-		return 2
 	case share(r.power.tally.regression, r.power.tally.n) > target,
 		slices.ContainsFunc(r.asMade, func(c *compare.Report) bool { return c.Outcome == compare.Violation }),
 		r.losses != nil && r.losses.Codes[1] != sum(r.losses.Codes),
 		slices.ContainsFunc(r.bugs, func(code int) bool { return code != 1 }):
 		return 1
 	}
+	decided := len(r.plants) > 0
 	for _, p := range r.plants {
+		if p.report.Pairs < p.report.Least {
+			decided = false
+			continue
+		}
 		for _, name := range figures {
-			if m := metricOf(p.report, name); m == nil || r.missed(m) {
+			m := metricOf(p.report, name)
+			switch {
+			case m == nil || math.IsNaN(planting(m)):
+				decided = false
+			case r.missed(m):
 				return 1
 			}
 		}
 	}
-	if len(r.plants) == 0 || r.losses == nil || len(r.bugs) == 0 {
+	if !decided || r.losses == nil || len(r.bugs) == 0 {
 		return 2
 	}
 	return 0
@@ -142,11 +153,15 @@ func (r *result) code() int {
 
 // missed reports whether a planted change that was large enough was not found.
 func (r *result) missed(m *compare.Metric) bool {
-	return m.Estimate != nil && planting(m) > r.power.between[m.Name][1] && m.Decision != compare.Regression
+	return planting(m) > r.power.between[m.Name][1] && m.Decision != compare.Regression
 }
 
-// planting is by how much head is worse, as a logarithm.
+// planting is by how much head is worse, as a logarithm; not a number if it is not
+// known.
 func planting(m *compare.Metric) float64 {
+	if m.Estimate == nil || m.Scale != "ratio" {
+		return math.NaN()
+	}
 	shift := math.Log(*m.Estimate)
 	if m.Better == "higher" {
 		shift = -shift
@@ -172,7 +187,7 @@ func (r *result) write(w io.Writer) {
 		line("|%s", strings.Repeat("---|", len(cells)))
 	}
 	t := r.power.tally
-	line("\nEqual sides: %d pairs, %d of them usable.", len(r.pairs), r.usable)
+	line("\nEqual sides: %d pairs, %d of them usable.", r.made, len(r.pairs))
 	header("comparisons", "n", "regression", "inconclusive", "no worse")
 	outcomes := func(name string, t *tally, interval string) {
 		row(name, fmt.Sprint(t.n), percent(share(t.regression, t.n))+interval, percent(share(t.inconclusive, t.n)),
@@ -213,8 +228,8 @@ func (r *result) write(w io.Writer) {
 					first = fmt.Sprintf("%s, %d pairs: exit code %d", p.how, p.report.Pairs, p.code)
 				}
 				m := metricOf(p.report, name)
-				if m == nil || m.Estimate == nil {
-					row(first, name, "-", "-", "not measured")
+				if m == nil || math.IsNaN(planting(m)) {
+					row(first, name, "-", "-", "not measured in all runs")
 					continue
 				}
 				decision := string(m.Decision)

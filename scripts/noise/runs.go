@@ -27,9 +27,6 @@ const (
 	guess = 13 * time.Second
 )
 
-// parts is the number of calls of ab that make n A/A pairs.
-func parts(n int) int { return (n + partPairs - 1) / partPairs }
-
 // bugOptions are the options of the comparisons at the end of the runs with a
 // planted bug: none of them may change the exit code.
 var bugOptions = [][]string{
@@ -48,6 +45,7 @@ const (
 
 // campaign is all that is run.
 type campaign struct {
+	effort
 	pairs                 int
 	binary, scenario, dir string
 	set                   []string
