@@ -17,9 +17,8 @@ import (
 
 // Bounds of the page, which has at most 1 MB whatever is compared.
 const (
-	longText       = 600 // bytes of a text
-	htmlViolations = 200
-	htmlNotes      = 200
+	longText = 600 // bytes of a text
+	maxTexts = 200 // of a list
 )
 
 var (
@@ -44,7 +43,6 @@ type page struct {
 	Scale                         scale
 	Metrics                       []metricView
 	Violations                    []string
-	MoreViolations                string // how many; "" for none
 	Reasons, Notes, Loads         []string
 	Method                        []string
 	Gate                          string
@@ -146,10 +144,7 @@ func (c *Comparison) html() ([]byte, error) {
 			violations = append(violations, v)
 		}
 	}
-	p.Violations = clipped(violations[:min(len(violations), htmlViolations)])
-	if more := len(violations) - htmlViolations; more > 0 {
-		p.MoreViolations = reports.Count(int64(more))
-	}
+	p.Violations = clipped(violations)
 	p.Scale = c.scale()
 	for _, row := range c.rows(names) {
 		cells := row.cells
@@ -175,13 +170,13 @@ func (c *Comparison) html() ([]byte, error) {
 }
 
 func clipped(texts []string) []string {
-	more := len(texts) - htmlNotes
-	texts = slices.Clone(texts[:min(len(texts), htmlNotes)])
+	more := len(texts) - maxTexts
+	texts = slices.Clone(texts[:min(len(texts), maxTexts)])
 	for i := range texts {
 		texts[i] = reports.Clip(texts[i], longText)
 	}
 	if more > 0 {
-		texts = append(texts, fmt.Sprintf("%d more are in the JSON form.", more))
+		texts = append(texts, reports.Count(int64(more))+" more are in the JSON form.")
 	}
 	return texts
 }
