@@ -366,7 +366,7 @@ func TestBundled(t *testing.T) {
 			t.Errorf("%s runs %s of load, more than 35s", info.Name, total)
 		}
 	}
-	want := []string{"approval", "clock-skew", "cpu-stress", "deaf-owner", "device-twin", "disk-errors", "disk-full", "double-kill", "durable-throughput", "find-max", "kill-owner", "leaderboard", "ledger", "memory-ack", "memory-power-loss", "memory-throughput", "mixed", "noisy-network", "one-way", "partition-owner", "pause-owner", "playback", "pod-failure", "power-loss-all", "power-loss-owner", "quickstart", "rolling-kill", "rolling-restart", "slow-disk", "slow-network", "steady", "wrong-reads"}
+	want := []string{"approval", "clock-skew", "cpu-stress", "deaf-owner", "device-twin", "disk-errors", "disk-full", "double-kill", "durable-throughput", "find-max", "kill-followers", "kill-owner", "leaderboard", "ledger", "memory-ack", "memory-power-loss", "memory-throughput", "mixed", "noisy-network", "one-way", "partition-owner", "pause-owner", "playback", "pod-failure", "power-loss-all", "power-loss-owner", "quickstart", "rolling-kill", "rolling-restart", "slow-disk", "slow-network", "steady", "wrong-reads"}
 	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, "bugs/") })
 	if !slices.Equal(names, want) {
 		t.Errorf("bundled %v, want %v", names, want)

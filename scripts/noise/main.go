@@ -6,7 +6,7 @@
 //	go run ./scripts/noise -pairs 20 -runs runs/noise
 //	go run ./scripts/noise -analyse runs/noise
 //
-// Its stages, each with runs of gate.yaml by statequake ab unless said otherwise:
+// Its stages, each with runs of the scenario kill-followers by statequake ab unless said otherwise:
 //
 //   - aa: pairs of runs of one program.
 //   - plant-p50, plant-p99: ten pairs each, whose head is slowed by about what the
@@ -48,7 +48,7 @@ func main() {
 	var dir string
 	flag.IntVar(&c.pairs, "pairs", 20, "A/A pairs, an even number of at least 10")
 	flag.StringVar(&c.binary, "bin", "bin/statequake", "the program")
-	flag.StringVar(&c.scenario, "scenario", "scripts/noise/gate.yaml", "a closed loop with one fault, whose outage grows with system.restart_delay")
+	flag.StringVar(&c.scenario, "scenario", "kill-followers", "a closed loop with one fault, whose outage grows with system.restart_delay")
 	flag.Func("set", "field of the scenario, PATH=VALUE, for all runs of it; may be given several times", func(s string) error {
 		c.set = append(c.set, s)
 		return nil

@@ -14,10 +14,8 @@ import (
 	"testing"
 
 	"statequake/history"
-	"statequake/reports"
 	"statequake/reports/check"
 	"statequake/reports/compare"
-	"statequake/scenarios"
 )
 
 // few is enough to tell right from wrong.
@@ -62,16 +60,6 @@ func made(t *testing.T, random *rand.Rand, n int, worse map[string]float64) []pa
 		t.Fatal(err)
 	}
 	return pairs
-}
-
-func TestScenario(t *testing.T) {
-	data, err := os.ReadFile("gate.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := scenarios.Parse("gate.yaml", data, scenarios.Options{CheckExpectation: reports.CheckExpectation}); err != nil {
-		t.Error(err)
-	}
 }
 
 // Labels of equal sides flipped: false regressions are there, and stay below alpha.
@@ -280,7 +268,7 @@ func TestResume(t *testing.T) {
 		if err := c.begin(); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.ab(context.Background(), name, "gate.yaml", 1, 2, []string{set}, "--gate", "default"); err != nil {
+		if err := c.ab(context.Background(), name, "kill-followers", 1, 2, []string{set}, "--gate", "default"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -389,7 +377,7 @@ func TestCampaign(t *testing.T) {
 	}
 	campaigned := func(pairs int) (int, string) {
 		var out strings.Builder
-		c := campaign{effort: few, pairs: pairs, binary: "./fake", scenario: "gate.yaml", dir: "runs", resume: true, out: &out}
+		c := campaign{effort: few, pairs: pairs, binary: "./fake", scenario: "kill-followers", dir: "runs", resume: true, out: &out}
 		code, err := c.run(t.Context())
 		if err != nil {
 			t.Fatalf("%v\n%s", err, &out)
