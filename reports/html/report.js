@@ -74,6 +74,8 @@
     const size = 6 * px(), tile = make("canvas");
     tile.width = tile.height = size;
     const c = tile.getContext("2d");
+    c.fillStyle = ink("--card"); // what it lies on does not shine through
+    c.fillRect(0, 0, size, size);
     c.strokeStyle = c.fillStyle = color;
     c.lineWidth = 1.5 * px();
     c.beginPath();
