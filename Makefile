@@ -57,7 +57,7 @@ e2e: build k6 ## the tests that start real clusters and kill real processes, but
 	go test -count=1 -timeout 30m -tags e2e -skip '^TestDocBlocks$$' ./...
 	cd loadgen/k6 && go test -count=1 -timeout 10m -tags e2e ./...
 
-docs: ## run every sh block of every document in a clean clone; DOC=tutorial for one, SLOW=1 for the slow ones, too
+docs: ## run every sh block of every document in a clean clone; DOC=docs/tutorial for one, SLOW=1 for the slow ones, too
 	STATEQUAKE_SLOW=$(SLOW) go test -count=1 -timeout 90m -tags e2e -v -run '^TestDocBlocks$$/$(DOC)' ./cmd/statequake
 
 # The API server takes some minutes to build the first time. etcd is the one that
