@@ -180,7 +180,7 @@ func (s *script) add(place, command string) {
 %s
 } >"$LOG" 2>&1
 rc=$?; cat "$LOG"
-if [ $rc = 2 ] && [ %d != 2 ] && grep -q 'did not get to run' "$LOG"; then
+if [ $rc = 2 ] && [ %d != 2 ] && grep -qE "did not get to run|generator's send lag" "$LOG"; then
 	echo "@@ again: the machine had no time for the load generator"
 	[ -z "%s" ] || rm -rf "%[3]s"
 else break; fi
