@@ -91,7 +91,7 @@ func TestGateFileOfTheExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Alpha != 0.05 || !cfg.Gate.Warn || !cfg.Budgets["cpu_per_op"].Informs || !cfg.Budgets["knee"].Informs || cfg.Budgets["p99"].Informs {
+	if cfg.Alpha != 0.02 || !cfg.Gate.Warn || !cfg.Budgets["cpu_per_op"].Informs || !cfg.Budgets["knee"].Informs || cfg.Budgets["p99"].Informs {
 		t.Errorf("%+v", cfg)
 	}
 	change := func(f func(*figures)) *Side {
