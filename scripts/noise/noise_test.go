@@ -225,7 +225,8 @@ func TestTakeAck(t *testing.T) {
 	}
 }
 
-// Plants are as large as what can be found, and no larger than greatest.
+// Plants are as large as what can be found, that of the p99 half as large again, and
+// no larger than greatest allows.
 func TestPlants(t *testing.T) {
 	pairs := made(t, rand.New(rand.NewPCG(6, 1)), 10, nil)
 	if err := os.WriteFile(filepath.Join(pairs[0].dirs[0], "scenario.yaml"), []byte("system: {restart_delay: 500ms}\n"), 0o644); err != nil {
@@ -237,14 +238,14 @@ func TestPlants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	near := func(what string, got, want float64) {
-		if math.Abs(got-want) > 1e7 { // rounded up
+	near := func(what string, got, want, step float64) {
+		if got < want-1 || got >= want+step { // rounded up
 			t.Errorf("%s: %v, want %v", what, got, want)
 		}
 	}
-	near("p50", float64(got[0].store), 0.2*median["p50"])
-	near("p99", float64(got[1].store), greatest*median["p99"])
-	near("outage", float64(got[0].restart), 5e8+0.2*median["outage"])
+	near("p50", float64(got[0].store), 0.2*median["p50"], 1e5)
+	near("p99", float64(got[1].store), 1.5*greatest*median["p99"], 1e5)
+	near("outage", float64(got[0].restart), 5e8+0.2*median["outage"], 1e7)
 }
 
 // fakeAB stands for the program: it says what ab says, and takes note of the call.
