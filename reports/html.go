@@ -46,6 +46,8 @@ var (
 	pageStyle string
 	//go:embed html/report.js
 	pageScript string
+	//go:embed html/chart.js
+	chartScript string
 	//go:embed html/uplot-1.6.32.iife.min.js
 	uplotScript string
 	//go:embed html/uplot-1.6.32.min.css
@@ -56,7 +58,7 @@ var (
 	pageTemplate = template.Must(template.New("report.html").Funcs(template.FuncMap{"percent": explain.Percent}).Parse(pageText))
 
 	style  = uplotStyle + "\n" + pageStyle
-	script = "/* uPlot\n\n" + uplotLicense + "*/\n" + uplotScript + "\n" + pageScript
+	script = ChartScript() + "\n" + pageScript
 )
 
 // page is what report.html shows. Every string of unknown origin in it has been

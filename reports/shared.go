@@ -16,11 +16,14 @@ import (
 // PageStyle is the style sheet of report.html, without that of its charts.
 func PageStyle() string { return pageStyle }
 
-// ChartStyle and ChartScript are uPlot, its licence with it.
+// ChartStyle is that of uPlot, ChartScript uPlot, its licence, and what the charts of
+// every page share.
 func ChartStyle() string { return uplotStyle }
 
-// ChartScript defines uPlot, see ChartStyle.
-func ChartScript() string { return "/* uPlot\n\n" + uplotLicense + "*/\n" + uplotScript }
+// ChartScript defines uPlot, ink, round and ms, see ChartStyle.
+func ChartScript() string {
+	return "/* uPlot\n\n" + uplotLicense + "*/\n" + uplotScript + "\n" + chartScript
+}
 
 // PageFingerprint is the hash of an inline style as a Content Security Policy
 // names it. It serves for a script, too.

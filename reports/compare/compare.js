@@ -2,25 +2,12 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const root = document.documentElement;
-  // A canvas knows no variables, so colours are looked up, once per theme.
-  const probe = document.body.appendChild(document.createElement("span"));
-  probe.hidden = true;
-  const known = new Map();
-  const ink = name => {
-    if (!known.has(name)) {
-      probe.style.color = "var(" + name + ")";
-      known.set(name, getComputedStyle(probe).color);
-    }
-    return known.get(name);
-  };
   // Base is grey; lines differ in their dashes, too.
   const colors = ["--c8", "--c1", "--c0", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7"];
   const dashes = [[], [], [8, 3], [3, 3], [9, 3, 2, 3], [14, 4], [5, 2], [2, 4], [11, 3, 3, 3]];
   const color = i => ink(colors[i]);
-  const shade = (i, alpha) => color(i).replace("rgb(", "rgba(").replace(")", ", " + alpha + ")");
+  const shade = (i, alpha) => ink(colors[i], alpha);
 
-  const round = v => v === 0 || v >= 100 ? v.toFixed(0) : v >= 10 ? v.toFixed(1) : v.toFixed(2);
-  const ms = v => v == null ? "–" : v >= 1000 ? round(v / 1000) + " s" : v >= 1 ? round(v) + " ms" : (v * 1000).toFixed(0) + " µs";
   const perSecond = v => v == null ? "–" : round(v) + "/s";
   const tick = v => v == null ? "" : v >= 1000 ? v / 1000 + " s" : v >= 1 ? v + " ms" : Math.round(v * 1000) + " µs";
   const plain = v => v == null ? "" : v.toLocaleString("en");
@@ -219,7 +206,7 @@
   if (!charts.length) sides.remove();
 
   const repaint = () => {
-    known.clear();
+    inks.clear();
     charts.forEach(({ u }) => u.redraw(false, true));
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);

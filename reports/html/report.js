@@ -8,21 +8,6 @@
     return e;
   };
 
-  // A canvas knows no variables, so colours are looked up, once per theme.
-  const probe = document.body.appendChild(make("span"));
-  probe.hidden = true;
-  const known = new Map();
-  const ink = (name, alpha) => {
-    if (!known.has(name)) {
-      probe.style.color = "var(" + name + ")";
-      known.set(name, getComputedStyle(probe).color);
-    }
-    const color = known.get(name);
-    return alpha == null ? color : color.replace("rgb(", "rgba(").replace(")", ", " + alpha + ")");
-  };
-
-  const round = v => v === 0 || v >= 100 ? v.toFixed(0) : v >= 10 ? v.toFixed(1) : v.toFixed(2);
-  const ms = v => v >= 1000 ? round(v / 1000) + " s" : v >= 1 ? round(v) + " ms" : (v * 1000).toFixed(0) + " µs";
   const plain = v => v >= 1000 ? Math.round(v).toLocaleString("en") : String(+v.toFixed(1));
   const seconds = v => v.toFixed(2) + " s";
   const msTick = v => v == null ? "" : v >= 1000 ? +(v / 1000).toPrecision(3) + " s" : v >= 1 ? +v.toPrecision(3) + " ms" : Math.round(v * 1000) + " µs";
@@ -738,7 +723,7 @@
   }
 
   const repaint = () => {
-    known.clear();
+    inks.clear();
     for (const u of all) u.redraw(false, true);
   };
   function theme() {
@@ -803,7 +788,7 @@
   addEventListener("beforeprint", () => {
     draw();
     printing = true;
-    known.clear();
+    inks.clear();
     for (const d of document.querySelectorAll("main details:not([open]), header details:not([open])")) {
       if (d === figures) continue;
       d.open = true;
